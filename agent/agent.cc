@@ -1,0 +1,198 @@
+// The roof: starts the agent when the library is loaded, carries it across fork, cleans up at exit.
+//
+// Everything here runs on the program's threads, in ordinary context or in a fork child, so it allocates nothing and
+// throws nothing; what may is built on our own thread (site.cc).
+#include <cstring>
+#include <ctime>
+
+#include <pthread.h>
+#include <sys/utsname.h>
+
+#include "agent/coverage.h"
+#include "agent/log.h"
+#include "agent/program.h"
+#include "agent/safe/arena.h"
+#include "agent/safe/counters.h"
+#include "agent/safe/events.h"
+#include "agent/safe/heap_recorder.h"
+#include "agent/safe/settings.h"
+#include "agent/safe/sys.h"
+#include "agent/safe/thread_state.h"
+#include "agent/safe/threads.h"
+#include "agent/safe/unwind.h"
+#include "agent/service/listen.h"
+#include "agent/service/own_memory.h"
+#include "agent/service/server.h"
+#include "agent/site.h"
+#include "agent/wake.h"
+#include "hooks/memory.h"
+#include "hooks/real.h"
+
+// The linker's: the first and the last byte of our code.
+extern "C" {
+[[gnu::visibility("hidden")]] extern const char __ehdr_start[];
+[[gnu::visibility("hidden")]] extern const char etext[];
+}
+
+namespace profagent {
+
+namespace {
+
+struct Agent {
+  Program program;
+  HeapCoverage heap;
+  service::Listeners listeners;
+  service::Service service;
+  std::string_view cmdline;
+  const char* runtime_dir = "";
+  std::uint64_t forks = 0;
+  bool reopen = false;  // a fork child that has not opened its own listeners yet
+};
+
+constinit Agent agent;
+
+// argv joined by NUL, copied: programs overwrite theirs (setproctitle).
+std::string_view copy_cmdline(int argc, char** argv) {
+  std::size_t bytes = 0;
+  for (int i = 0; i < argc; ++i) bytes += std::strlen(argv[i]) + 1;
+  if (bytes == 0) return {};
+  auto* text = static_cast<char*>(bytes <= safe::Arena::kChunkBytes ? safe::arena.allocate(bytes)
+                                                                    : safe::arena.allocate_pages(bytes));
+  if (text == nullptr) return {};
+  char* end = text;
+  for (int i = 0; i < argc; ++i) {
+    const std::size_t length = std::strlen(argv[i]) + 1;
+    std::memcpy(end, argv[i], length);
+    end += length;
+  }
+  return {text, bytes - 1};
+}
+
+const char* copy(const char* text) {
+  if (text == nullptr) return "";
+  const std::size_t bytes = std::strlen(text) + 1;
+  void* kept = safe::arena.allocate(bytes);
+  return kept == nullptr ? "" : static_cast<const char*>(std::memcpy(kept, text, bytes));
+}
+
+service::Site make_service_site() {
+  safe::thread_state.is_agent = true;
+  return make_site({.info = {.program = agent.program.name,
+                             .heap_coverage = agent.heap.sentence,
+                             .listener_problems = std::string(agent.listeners.problems())},
+                    .service_facts = [] { return agent.service.facts(); },
+                    .heap_available = agent.heap.available,
+                    .cmdline = std::string(agent.cmdline)});
+}
+
+void start_service() noexcept {
+  if (!agent.listeners.any() || agent.service.is_running()) return;
+  // A connection is our thread's business from now on.
+  agent.listeners.notify_by_signal(0);
+  if (agent.service.start({.listeners = &agent.listeners,
+                           .create_thread = hooks::real::pthread_create,
+                           .make_site = make_service_site,
+                           .keep_stderr = logs_to_stderr()})) {
+    safe::count(safe::counters.service_starts);
+    return;
+  }
+  safe::count(safe::counters.service_start_failures);
+  log(LogLevel::kError, {"cannot start the thread that serves: ", agent.service.last_problem()});
+  agent.listeners.notify_by_signal(kWakeSignal);
+}
+
+void open_listeners() noexcept {
+  utsname host{};
+  uname(&host);
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  const service::AddressFacts facts{
+      .pid = safe::sys::getpid(),
+      .uid = static_cast<uid_t>(safe::sys::call(SYS_geteuid)),
+      .executable = agent.program.name,
+      .host = host.nodename,
+      .unix_time = static_cast<std::uint64_t>(now.tv_sec),
+      .counter = agent.forks,
+      .runtime_dir = agent.runtime_dir,
+      .allow_remote = safe::settings.allow_remote.load(std::memory_order_relaxed) != 0,
+  };
+  service::AddressList addresses;
+  service::ProblemText problems;
+  service::parse_addresses(safe::settings.addr.load(std::memory_order_relaxed), facts, &addresses, &problems);
+  if (!problems.empty()) {
+    safe::report_setting("PROFAGENT_ADDR", problems.c_str());
+    log(LogLevel::kError, {"PROFAGENT_ADDR: ", problems.view()});
+  }
+  agent.listeners.open(addresses, facts.pid);
+  if (!agent.listeners.problems().empty()) log(LogLevel::kError, {agent.listeners.problems()});
+  for (const service::Listener& listener : agent.listeners.all()) {
+    if (listener.is_wake_up) continue;
+    service::FixedText<160> address;
+    service::describe(listener.address, &address);
+    log(LogLevel::kInfo, {"serving on ", address.view()});
+  }
+  if (agent.listeners.any()) agent.listeners.notify_by_signal(kWakeSignal);
+}
+
+void do_deferred() noexcept {
+  if (agent.reopen) {
+    agent.reopen = false;
+    open_listeners();
+    // Who forks and goes on without a thread is woken by the signal; start now only if somebody asks already.
+    if (!agent.listeners.client_is_waiting()) return;
+  }
+  start_service();
+}
+
+// In the child, whose other threads are gone and whose locks may be held for ever; it may exec at once, so
+// nothing is opened before it allocates.
+void on_fork_child() noexcept {
+  agent.service.forget_after_fork();
+  service::reset_own_memory_after_fork();
+  safe::unlock_walk_caches_after_fork();
+  safe::threads.on_fork_child();
+  agent.listeners.close_all();
+  ++agent.forks;
+  if (safe::settings.follow_fork.load(std::memory_order_relaxed) == 0) return;
+  agent.reopen = true;
+  safe::events.is_deferred.store(true, std::memory_order_relaxed);
+  safe::HeapRecorder::look_soon();
+}
+
+[[gnu::constructor]] void on_load(int argc, char** argv, char** environment) {
+  hooks::real::resolve();
+  hooks::leave_frees_alone();
+  safe::read_settings(environment);
+  safe::arena.set_limit(static_cast<std::size_t>(safe::settings.max_memory.load(std::memory_order_relaxed)));
+  agent.program = identify_program();
+  if (agent.program.role == Role::kInert) return;
+  open_log();
+  if (agent.program.role == Role::kDormant) {
+    log(LogLevel::kInfo, {agent.program.name, " is not profiled: ", agent.program.reason});
+    return;
+  }
+
+  safe::skip_frames_of(reinterpret_cast<std::uintptr_t>(__ehdr_start), reinterpret_cast<std::uintptr_t>(etext));
+  agent.cmdline = copy_cmdline(argc, argv);
+  agent.runtime_dir = copy(safe::find_variable(environment, "XDG_RUNTIME_DIR"));
+  agent.heap = find_heap_coverage();
+  log(LogLevel::kInfo, {agent.heap.sentence});
+  const auto rate = static_cast<std::uint64_t>(safe::settings.mem_profile_rate.load(std::memory_order_relaxed));
+  if (agent.heap.available && rate != 0) {
+    hooks::watch_frees();
+    safe::heap_recorder.set_rate(rate);
+  }
+
+  watch_for_clients(start_service);
+  open_listeners();
+  if (!agent.listeners.any()) return;
+  safe::events.deferred.store(do_deferred, std::memory_order_release);
+  safe::events.thread_created.store(start_service, std::memory_order_release);
+  pthread_atfork(nullptr, nullptr, on_fork_child);
+}
+
+[[gnu::destructor]] void on_exit() { agent.listeners.unlink_files(); }
+
+}  // namespace
+
+}  // namespace profagent

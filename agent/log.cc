@@ -1,0 +1,76 @@
+#include "agent/log.h"
+
+#include <cstring>
+
+#include <fcntl.h>
+
+#include "agent/safe/settings.h"
+#include "agent/safe/sys.h"
+
+namespace profagent {
+
+namespace {
+
+namespace sys = safe::sys;
+
+constinit LogLevel highest = LogLevel::kSilent;
+constexpr std::string_view kNames[] = {"silent", "error", "info", "debug"};
+
+const char* file_name() { return safe::settings.log_file.load(std::memory_order_relaxed); }
+
+class Line {
+ public:
+  void add(std::string_view text) {
+    for (const char c : text) {
+      if (size_ < sizeof(text_) - 1) text_[size_++] = c == '\n' ? ' ' : c;
+    }
+  }
+  void add(long number) {
+    char digits[20];
+    std::size_t begin = sizeof(digits);
+    do digits[--begin] = static_cast<char>('0' + number % 10);
+    while ((number /= 10) != 0);
+    add({digits + begin, sizeof(digits) - begin});
+  }
+  void write_to(int fd) {
+    text_[size_] = '\n';
+    sys::call(SYS_write, fd, reinterpret_cast<long>(text_), static_cast<long>(size_ + 1));
+  }
+
+ private:
+  char text_[1024];
+  std::size_t size_ = 0;
+};
+
+}  // namespace
+
+void open_log() noexcept {
+  const char* wanted = safe::settings.log.load(std::memory_order_relaxed);
+  if (*wanted == '\0') return;
+  for (std::size_t i = 0; i < std::size(kNames); ++i) {
+    if (kNames[i] != wanted) continue;
+    highest = static_cast<LogLevel>(i);
+    return;
+  }
+  safe::report_setting("PROFAGENT_LOG", wanted);
+}
+
+bool logs_to_stderr() noexcept { return highest != LogLevel::kSilent && *file_name() == '\0'; }
+
+void log(LogLevel level, std::initializer_list<std::string_view> parts) noexcept {
+  if (level == LogLevel::kSilent || level > highest) return;
+  Line line;
+  line.add("profagent[");
+  line.add(sys::getpid());
+  line.add("]: ");
+  for (const std::string_view part : parts) line.add(part);
+  if (*file_name() == '\0') return line.write_to(2);
+  // Opened for each line: no descriptor of ours stays in the program's table.
+  const long fd = sys::call(SYS_openat, AT_FDCWD, reinterpret_cast<long>(file_name()),
+                            O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
+  if (fd < 0) return;
+  line.write_to(static_cast<int>(fd));
+  sys::call(SYS_close, fd);
+}
+
+}  // namespace profagent

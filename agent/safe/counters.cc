@@ -1,0 +1,7 @@
+#include "agent/safe/counters.h"
+
+namespace profagent::safe {
+
+constinit Counters counters;
+
+}  // namespace profagent::safe

@@ -1,0 +1,26 @@
+// What the hooks tell the roof. The ground floor cannot see the roof, so the roof leaves a function here;
+// none is called before it has. The functions run on the program's thread, in ordinary context, with no guard held.
+#pragma once
+
+#include <atomic>
+
+namespace profagent::safe {
+
+using EventHandler = void (*)() noexcept;
+
+struct Events {
+  // The program has created a thread.
+  std::atomic<EventHandler> thread_created{nullptr};
+  // Something is to be done that could not be done where it came up (a signal handler, the child of a fork): the
+  // next hook on malloc's slow path calls `deferred` when `is_deferred` is set.
+  std::atomic<EventHandler> deferred{nullptr};
+  std::atomic<bool> is_deferred{false};
+};
+
+extern constinit Events events;
+
+inline void raise(const std::atomic<EventHandler>& event) noexcept {
+  if (EventHandler handler = event.load(std::memory_order_acquire); handler != nullptr) handler();
+}
+
+}  // namespace profagent::safe

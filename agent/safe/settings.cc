@@ -1,0 +1,107 @@
+#include "agent/safe/settings.h"
+
+#include <cstring>
+#include <optional>
+#include <type_traits>
+
+#include "agent/safe/arena.h"
+
+namespace profagent::safe {
+
+constinit Settings settings;
+static_assert(std::is_trivially_destructible_v<Settings>);
+
+namespace {
+
+// Which rows were given in the environment, by position in the table.
+enum class Row : std::size_t {
+#define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help) name,
+#define PROFAGENT_TEXT(name, variable, help) name,
+#include "agent/safe/settings.def"
+#undef PROFAGENT_NUMBER
+#undef PROFAGENT_TEXT
+  kCount
+};
+
+constinit bool given[static_cast<std::size_t>(Row::kCount)] = {};
+constinit SettingProblem problems[kMaxSettingProblems] = {};
+constinit std::size_t problem_count = 0;
+
+const char* copy(const char* text) {
+  const std::size_t bytes = std::strlen(text) + 1;
+  auto* kept = static_cast<char*>(arena.allocate(bytes));
+  return kept == nullptr ? "" : static_cast<const char*>(std::memcpy(kept, text, bytes));
+}
+
+// Base 10, optional minus, nothing else: no spaces, no suffixes, no overflow.
+std::optional<std::int64_t> parse_number(std::string_view text) {
+  const bool negative = text.starts_with('-');
+  if (negative) text.remove_prefix(1);
+  if (text.empty()) return std::nullopt;
+  std::int64_t value = 0;
+  for (const char c : text) {
+    if (c < '0' || c > '9') return std::nullopt;
+    if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, c - '0', &value)) return std::nullopt;
+  }
+  return negative ? -value : value;
+}
+
+void read_number(Setting& setting, Row row, const char* const* environment, const char* variable,
+                 std::int64_t minimum, std::int64_t maximum) {
+  const char* text = find_variable(environment, variable);
+  if (text == nullptr || *text == '\0') return;
+  const std::optional<std::int64_t> value = parse_number(text);
+  if (!value || *value < minimum || *value > maximum) return report_setting(variable, text);
+  setting.store(*value, std::memory_order_relaxed);
+  given[static_cast<std::size_t>(row)] = true;
+}
+
+void read_text(std::atomic<const char*>& setting, Row row, const char* const* environment, const char* variable) {
+  const char* text = find_variable(environment, variable);
+  if (text == nullptr || *text == '\0') return;
+  setting.store(copy(text), std::memory_order_relaxed);
+  given[static_cast<std::size_t>(row)] = true;
+}
+
+}  // namespace
+
+const char* find_variable(const char* const* environment, std::string_view name) noexcept {
+  for (; environment != nullptr && *environment != nullptr; ++environment) {
+    const std::string_view entry(*environment);
+    if (entry.size() > name.size() && entry.starts_with(name) && entry[name.size()] == '=') {
+      return *environment + name.size() + 1;
+    }
+  }
+  return nullptr;
+}
+
+void read_settings(const char* const* environment) noexcept {
+#define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help) \
+  read_number(settings.name, Row::name, environment, variable, minimum, maximum);
+#define PROFAGENT_TEXT(name, variable, help) read_text(settings.name, Row::name, environment, variable);
+#include "agent/safe/settings.def"
+#undef PROFAGENT_NUMBER
+#undef PROFAGENT_TEXT
+}
+
+void report_setting(const char* variable, const char* value) noexcept {
+  if (problem_count == kMaxSettingProblems) return;
+  problems[problem_count++] = {variable, copy(value)};
+}
+
+bool was_set(std::string_view variable_name) noexcept {
+#define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help) \
+  if (variable_name == variable) return given[static_cast<std::size_t>(Row::name)];
+#define PROFAGENT_TEXT(name, variable, help) \
+  if (variable_name == variable) return given[static_cast<std::size_t>(Row::name)];
+#include "agent/safe/settings.def"
+#undef PROFAGENT_NUMBER
+#undef PROFAGENT_TEXT
+  return false;
+}
+
+std::size_t setting_problem_count() noexcept { return problem_count; }
+
+const SettingProblem& setting_problem(std::size_t index) noexcept { return problems[index]; }
+
+}  // namespace profagent::safe

@@ -1,0 +1,77 @@
+#include "agent/safe/threads.h"
+
+#include <type_traits>
+
+#include "agent/safe/counters.h"
+#include "agent/safe/lazy.h"
+#include "agent/safe/sys.h"
+#include "agent/safe/thread_state.h"
+
+namespace profagent::safe {
+
+constinit Threads threads;
+static_assert(std::is_trivially_destructible_v<Threads>);
+
+namespace {
+
+constexpr long kNoSuchProcess = -3;
+constexpr int kMaxTries = 8;
+
+}  // namespace
+
+ThreadSlot* Threads::claim(pid_t tid) noexcept {
+  // A slot that was freed first. One pass over the slots given out so far; only while there are free ones.
+  const std::size_t end = used_.load(std::memory_order_acquire);
+  for (std::size_t i = 0; free_.load(std::memory_order_relaxed) > 0 && i < end && i < kMaxThreads; ++i) {
+    ThreadSlot* slab = slabs_[i / kSlabSize].load(std::memory_order_acquire);
+    pid_t expected = 0;
+    if (slab != nullptr && slab[i % kSlabSize].tid.compare_exchange_strong(expected, tid, std::memory_order_acq_rel)) {
+      // A slot between used_ and its first claim also reads 0; the count is a hint and must not wrap.
+      std::size_t free = free_.load(std::memory_order_relaxed);
+      for (int attempt = 0; attempt < kMaxTries && free > 0; ++attempt) {
+        if (free_.compare_exchange_weak(free, free - 1, std::memory_order_relaxed)) break;
+      }
+      return &slab[i % kSlabSize];
+    }
+  }
+  // Or a new one. Another thread may find it as a free slot before we take it: then the next one.
+  for (int attempt = 0; attempt < kMaxTries; ++attempt) {
+    // The slab before the number: without memory no number is used up.
+    const std::size_t likely = used_.load(std::memory_order_relaxed);
+    if (likely >= kMaxThreads || lazy_array(slabs_[likely / kSlabSize], kSlabSize) == nullptr) break;
+    const std::size_t index = used_.fetch_add(1, std::memory_order_acq_rel);
+    if (index >= kMaxThreads) break;
+    ThreadSlot* slab = lazy_array(slabs_[index / kSlabSize], kSlabSize);
+    if (slab == nullptr) break;
+    pid_t expected = 0;
+    if (slab[index % kSlabSize].tid.compare_exchange_strong(expected, tid, std::memory_order_acq_rel)) {
+      return &slab[index % kSlabSize];
+    }
+  }
+  return nullptr;
+}
+
+ThreadSlot* Threads::current() noexcept {
+  if (thread_state.slot != nullptr) return thread_state.slot;
+  thread_state.slot = claim(sys::gettid());
+  if (thread_state.slot == nullptr) count(counters.threads_not_registered);
+  return thread_state.slot;
+}
+
+void Threads::reclaim() noexcept {
+  const pid_t process = sys::getpid();
+  for_each([&](ThreadSlot& slot) {
+    pid_t tid = slot.tid.load(std::memory_order_acquire);
+    if (tid == 0 || sys::call(SYS_tgkill, process, tid, 0) != kNoSuchProcess) return;
+    // Only we free slots, and a thread that is gone does not change its own: the exchange cannot fail.
+    if (slot.tid.compare_exchange_strong(tid, 0, std::memory_order_acq_rel)) {
+      free_.fetch_add(1, std::memory_order_relaxed);
+    }
+  });
+}
+
+void Threads::on_fork_child() noexcept {
+  if (thread_state.slot != nullptr) thread_state.slot->tid.store(sys::gettid(), std::memory_order_release);
+}
+
+}  // namespace profagent::safe

@@ -1,0 +1,63 @@
+// The registry of the program's threads that have entered a hook: one slot each, in slabs that are never
+// unmapped, so that our thread may look at a slot at any time, whatever its thread does.
+//
+// A slot is claimed by its thread (any context) and freed by our thread once the kernel no longer knows the
+// thread; no destructor runs at thread exit, so nothing is too early or too late for it.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include <sys/types.h>
+
+namespace profagent::safe {
+
+struct alignas(64) ThreadSlot {
+  std::atomic<pid_t> tid{0};  // 0: free
+};
+
+class Threads {
+ public:
+  static constexpr std::size_t kMaxThreads = 32768;
+
+  // The calling thread's slot, claimed on first use; nullptr when the table is full (counted).
+  ThreadSlot* current() noexcept;
+
+  // Frees the slots of threads that are gone. Our thread only.
+  void reclaim() noexcept;
+
+  // In the child of fork(): the calling thread goes on under a new tid; the others' slots are reclaimed as those of
+  // threads that are gone.
+  void on_fork_child() noexcept;
+
+  // Counted by looking: a total that is kept could be copied by fork() between a claim and its addition.
+  [[nodiscard]] std::size_t live() const noexcept {
+    std::size_t count = 0;
+    for_each([&](const ThreadSlot&) { ++count; });
+    return count;
+  }
+
+  template <typename Visit>
+  void for_each(Visit visit) const {
+    const std::size_t end = used_.load(std::memory_order_acquire);
+    for (std::size_t i = 0; i < end && i < kMaxThreads; ++i) {
+      ThreadSlot* slab = slabs_[i / kSlabSize].load(std::memory_order_acquire);
+      if (slab == nullptr) continue;
+      if (slab[i % kSlabSize].tid.load(std::memory_order_acquire) != 0) visit(slab[i % kSlabSize]);
+    }
+  }
+
+ private:
+  static constexpr std::size_t kSlabSize = 64;
+
+  ThreadSlot* claim(pid_t tid) noexcept;
+
+  std::atomic<ThreadSlot*> slabs_[kMaxThreads / kSlabSize] = {};
+  std::atomic<std::size_t> used_{0};  // slots below were given out at least once
+  std::atomic<std::size_t> free_{0};  // about how many of them are free again
+};
+
+extern constinit Threads threads;
+
+}  // namespace profagent::safe

@@ -1,0 +1,184 @@
+#include "agent/service/heap_profile.h"
+
+#include <ctime>
+#include <utility>
+
+#include "agent/safe/heap_buckets.h"
+#include "agent/safe/heap_recorder.h"
+#include "agent/service/stacks.h"
+#include "agent/service/text_parts.h"
+#include "encoder/delta.h"
+#include "encoder/heap_scale.h"
+#include "encoder/pprof.h"
+#include "encoder/text.h"
+
+namespace profagent::service {
+
+namespace {
+
+constexpr encoder::TypeAndUnit kSampleTypes[] = {
+    {"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"}, {"inuse_space", "bytes"}};
+
+constexpr ProfileKind kHeap{
+    .name = "heap",
+    .sentence = "Memory that is in use now, by where it was allocated; and all that was allocated since the start."};
+constexpr ProfileKind kAllocs{
+    .name = "allocs", .sentence = "All memory allocated since the start, freed or not, by where it was allocated."};
+
+struct Row {
+  safe::StackId stack;
+  std::int64_t size;
+  std::int64_t rate;
+  std::int64_t allocations;
+  std::int64_t live;
+};
+
+std::vector<Row> read_rows() {
+  std::vector<Row> rows;
+  rows.reserve(safe::heap_buckets.size());
+  safe::heap_buckets.for_each([&](const safe::HeapBucket& bucket) {
+    // Frees first: a block may be allocated and freed between the two loads, never the other way round.
+    const auto frees = static_cast<std::int64_t>(bucket.frees.load(std::memory_order_acquire));
+    const auto allocations = static_cast<std::int64_t>(bucket.allocations.load(std::memory_order_acquire));
+    rows.push_back({bucket.stack, static_cast<std::int64_t>(bucket.size), static_cast<std::int64_t>(bucket.rate),
+                    allocations, allocations > frees ? allocations - frees : 0});
+  });
+  return rows;
+}
+
+std::vector<safe::StackId> stacks_of(const std::vector<Row>& rows) {
+  std::vector<safe::StackId> stacks;
+  stacks.reserve(rows.size());
+  for (const Row& row : rows) stacks.push_back(row.stack);
+  return stacks;
+}
+
+class HeapSource final : public ProfileSource {
+ public:
+  HeapSource(const ProfileKind& kind, std::string_view default_type, Symbolizer& symbolizer, std::string coverage,
+             bool available)
+      : kind_(kind),
+        default_type_(default_type),
+        symbolizer_(symbolizer),
+        coverage_(std::move(coverage)),
+        available_(available) {}
+
+  [[nodiscard]] const ProfileKind& kind() const override { return kind_; }
+  std::uint64_t count() override { return safe::heap_buckets.size(); }
+
+  std::string state() override {
+    if (!available_) return coverage_;
+    if (safe::heap_recorder.rate() == 0) return "off: PROFAGENT_MEM_PROFILE_RATE is 0";
+    return {};
+  }
+
+  std::string snapshot(const Query& query) override { return encoder::gzipped_pprof(profile()); }
+  std::string text(std::int64_t debug, const Query& query) override;
+  std::unique_ptr<Collection> begin(double seconds, const Query& query) override;
+
+  [[nodiscard]] encoder::Profile profile();
+
+ private:
+  const ProfileKind& kind_;
+  std::string_view default_type_;
+  Symbolizer& symbolizer_;
+  std::string coverage_;
+  bool available_;
+};
+
+class HeapDelta final : public Collection {
+ public:
+  explicit HeapDelta(HeapSource& source) : source_(source), before_(source.profile()) {}
+  std::string finish() override { return encoder::gzipped_pprof(encoder::delta(before_, source_.profile())); }
+
+ private:
+  HeapSource& source_;
+  encoder::Profile before_;
+};
+
+encoder::Profile HeapSource::profile() {
+  encoder::Profile profile(kSampleTypes);
+  profile.set_time(unix_nanos());
+  profile.set_period({"space", "bytes"}, static_cast<std::int64_t>(safe::heap_recorder.rate()));
+  profile.set_default_sample_type(default_type_);
+  profile.add_comment(coverage_);
+  if (const std::string why = state(); !why.empty()) profile.add_comment(why);
+  for (const std::string& loss : losses()) profile.add_comment(loss);
+
+  const std::vector<Row> rows = read_rows();
+  const ReadableStacks stacks(symbolizer_, stacks_of(rows), LeafFrames::kWithoutAllocator);
+  const std::vector<encoder::LocationIndex> locations = stacks.describe(profile);
+  const encoder::StringId bytes = profile.intern("bytes");
+
+  std::vector<std::uint32_t> positions;
+  std::vector<encoder::LocationIndex> stack;
+  for (const Row& row : rows) {
+    stacks.positions(row.stack, positions);
+    stack.clear();
+    for (const std::uint32_t position : positions) stack.push_back(locations[position]);
+    const encoder::HeapAmount allocated = encoder::scale_heap_sample(row.allocations, row.size, row.rate);
+    const encoder::HeapAmount live = encoder::scale_heap_sample(row.live, row.size, row.rate);
+    const std::int64_t values[] = {allocated.objects, allocated.bytes, live.objects, live.bytes};
+    const encoder::Label label{.key = bytes, .number = row.size};
+    profile.add_sample(stack, values, {&label, 1});
+  }
+  return profile;
+}
+
+// The text form has counts as sampled, and one rate for all. Rows of another rate are brought to that one.
+std::int64_t as_sampled_at(std::int64_t rate, std::int64_t count, const Row& row) {
+  if (row.rate == rate || count == 0) return count;
+  const auto estimate = static_cast<double>(encoder::scale_heap_sample(count, row.size, row.rate).objects);
+  const auto per_sample = static_cast<double>(encoder::scale_heap_sample(1 << 20, row.size, rate).objects) / (1 << 20);
+  return static_cast<std::int64_t>(estimate / per_sample + 0.5);
+}
+
+std::string HeapSource::text(std::int64_t debug, const Query& query) {
+  const std::vector<Row> rows = read_rows();
+  const ReadableStacks stacks(symbolizer_, stacks_of(rows), LeafFrames::kWithoutAllocator);
+  const TextFrames frames(stacks);
+  const auto rate = static_cast<std::int64_t>(safe::heap_recorder.rate());
+
+  std::vector<std::vector<std::uint32_t>> positions(rows.size());
+  std::vector<encoder::HeapTextRecord> records;
+  records.reserve(rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    stacks.positions(rows[i].stack, positions[i]);
+    const std::int64_t allocated = as_sampled_at(rate, rows[i].allocations, rows[i]);
+    const std::int64_t live = as_sampled_at(rate, rows[i].live, rows[i]);
+    records.push_back({live, live * rows[i].size, allocated, allocated * rows[i].size, positions[i]});
+  }
+
+  const std::vector<std::pair<std::string, std::string>> facts = {{"Coverage", coverage_},
+                                                                  {"MemProfileRate", std::to_string(rate)}};
+  std::vector<encoder::TextStatistic> statistics;
+  for (const auto& [key, value] : facts) statistics.push_back({key, value});
+  const std::vector<std::string> lost = losses();
+  for (const std::string& loss : lost) statistics.push_back({"Lost", loss});
+
+  const std::string memory_map = executable_memory_map();
+  encoder::StringSink sink;
+  encoder::write_heap_text({.frames = frames.frames(),
+                            .records = records,
+                            .rate = rate,
+                            .statistics = statistics,
+                            .memory_map = memory_map},
+                           sink);
+  return sink.take();
+}
+
+std::unique_ptr<Collection> HeapSource::begin(double seconds, const Query& query) {
+  return std::make_unique<HeapDelta>(*this);
+}
+
+}  // namespace
+
+std::vector<std::unique_ptr<ProfileSource>> make_heap_sources(Symbolizer& symbolizer, std::string coverage,
+                                                              bool available) {
+  std::vector<std::unique_ptr<ProfileSource>> sources;
+  sources.push_back(std::make_unique<HeapSource>(kAllocs, "alloc_space", symbolizer, coverage, available));
+  sources.push_back(std::make_unique<HeapSource>(kHeap, "", symbolizer, std::move(coverage), available));
+  return sources;
+}
+
+}  // namespace profagent::service

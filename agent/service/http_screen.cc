@@ -1,0 +1,95 @@
+#include "agent/service/http_screen.h"
+
+#include <algorithm>
+
+#include "agent/service/query.h"
+
+namespace profagent::service {
+
+namespace {
+
+constexpr std::string_view kScheme = "http://";
+
+bool is_continue(std::string_view text) noexcept {
+  constexpr std::string_view kContinue = "100-continue";
+  return std::equal(text.begin(), text.end(), kContinue.begin(), kContinue.end(),
+                    [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b; });
+}
+
+// The host that the client wants: a proxy's absolute target goes before the Host header.
+std::string_view take_host(std::string_view* target, std::string_view host) noexcept {
+  if (target->substr(0, kScheme.size()) != kScheme) return host;
+  target->remove_prefix(kScheme.size());
+  const std::size_t slash = std::min(target->find_first_of("/?"), target->size());
+  const std::string_view authority = target->substr(0, slash);
+  target->remove_prefix(slash);
+  if (target->empty()) *target = "/";
+  return authority;
+}
+
+std::optional<Response> refuse_client(const HeaderView& header, const AccessPolicy& policy, const PeerUser& peer,
+                                      uid_t own_uid) {
+  const auto reason =
+      peer.remote ? refuse_token(policy, header.authorization) : refuse_peer(policy, peer, own_uid);
+  if (!reason) return std::nullopt;
+  return make_pprof_error(403, *reason);
+}
+
+// A page elsewhere must not read profiles through its visitor's browser. A Unix socket no browser can reach, and
+// a remote client has shown a token that no page knows.
+std::optional<Response> refuse_names(const HeaderView& header, std::string_view host, const PeerUser& peer,
+                                     const Address& address) {
+  if (header.hosts > 1) return make_plain_error(400, "400 Bad Request: too many Host headers");
+  if (header.hosts == 0 && !header.http10) return make_plain_error(400, "400 Bad Request: missing required Host header");
+  if (address.kind == AddressKind::kUnix || peer.remote) return std::nullopt;
+  const bool has_host = header.hosts > 0 || !host.empty();
+  if (has_host && !is_own_host(host)) {
+    return make_pprof_error(403,
+                            "profagent answers only to the names localhost, 127.0.0.1 and [::1]. Ask for "
+                            "http://localhost/..., for example through an SSH tunnel.");
+  }
+  if (!header.origin.empty() && !is_own_origin(header.origin, host)) {
+    return make_pprof_error(403, "profagent does not answer pages of other sites. Open the address itself.");
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Method to_method(std::string_view name) noexcept {
+  if (name == "GET") return Method::kGet;
+  if (name == "HEAD") return Method::kHead;
+  if (name == "POST") return Method::kPost;
+  if (name == "PUT") return Method::kPut;
+  return Method::kOther;
+}
+
+Screened screen(const HeaderView& header, const AccessPolicy& policy, const PeerUser& peer, const Address& address,
+                uid_t own_uid) {
+  Screened result;
+  std::string_view target = header.target;
+  const std::string_view host = take_host(&target, header.host);
+  result.refusal = refuse_client(header, policy, peer, own_uid);
+  if (!result.refusal) result.refusal = refuse_names(header, host, peer, address);
+  if (result.refusal) return result;
+
+  const std::size_t question = std::min(target.find('?'), target.size());
+  auto path = percent_decode(target.substr(0, question), Plus::kIsPlus);
+  if (!path) {
+    result.refusal = make_plain_error(400, "400 Bad Request");
+    return result;
+  }
+  result.wants_continue = !header.http10 && is_continue(header.expect);
+  if (!header.expect.empty() && !is_continue(header.expect)) {
+    result.refusal = make_plain_error(417, "417 Expectation Failed");
+    return result;
+  }
+  result.request.method = header.method;
+  result.request.path = std::move(*path);
+  result.request.query = target.substr(std::min(question + 1, target.size()));
+  result.request.host = host;
+  if (address.kind == AddressKind::kUnix) result.request.socket_path = address.path.view();
+  return result;
+}
+
+}  // namespace profagent::service

@@ -1,0 +1,93 @@
+// /debug/pprof/: the layout that people and tools know from Go, then what a native program needs besides: why a profile is
+// empty, and commands to copy that have this very address in them.
+#include <algorithm>
+#include <string>
+
+#include "agent/service/routes_pages.h"
+
+namespace profagent::service {
+
+namespace {
+
+struct Row {
+  std::string_view name;
+  std::string_view sentence;
+  std::uint64_t count;
+  std::string state;
+  bool is_profile;
+};
+
+std::vector<Row> sorted_rows(const Site& site, std::span<const PageView> pages) {
+  std::vector<Row> rows;
+  for (const auto& source : site.profiles) {
+    rows.push_back({source->kind().name, source->kind().sentence, source->count(), source->state(), true});
+  }
+  for (const PageView& page : pages) rows.push_back({page.name, page.sentence, 0, {}, false});
+  std::sort(rows.begin(), rows.end(), [](const Row& left, const Row& right) { return left.name < right.name; });
+  return rows;
+}
+
+// A shell reads the result as one word, whatever the path of the socket is.
+std::string shell_quoted(std::string_view text) {
+  std::string result = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      result += "'\\''";
+    } else {
+      result += c;
+    }
+  }
+  return result + "'";
+}
+
+std::string command_for(std::string_view profile, const Request& request) {
+  const std::string path = "/debug/pprof/" + std::string(profile);
+  if (request.socket_path.empty()) {
+    return "go tool pprof -http=:8888 http://" + (request.host.empty() ? "localhost" : request.host) + path;
+  }
+  // No pprof client can dial a Unix socket, so curl fetches.
+  const std::string file = std::string(profile) + ".pb.gz";
+  return "curl -s --unix-socket " + shell_quoted(request.socket_path) + " -o " + file + " http://localhost" + path +
+         " && go tool pprof -http=:8888 " + file;
+}
+
+}  // namespace
+
+std::string index_page(const Site& site, const Request& request, std::span<const PageView> pages) {
+  const std::vector<Row> rows = sorted_rows(site, pages);
+  std::string html =
+      "<html>\n<head>\n<title>/debug/pprof/</title>\n<style>\n"
+      ".profile-name{\n\tdisplay:inline-block;\n\twidth:6rem;\n}\n"
+      "</style>\n</head>\n<body>\n/debug/pprof/\n<br>\n"
+      "<p>Set debug=1 as a query parameter to export in legacy text format</p>\n<br>\n"
+      "Types of profiles available:\n<table>\n<thead><td>Count</td><td>Profile</td></thead>\n";
+  for (const Row& row : rows) {
+    const std::string name = escape_html(row.name);
+    html += "<tr><td>" + std::to_string(row.count) + "</td><td><a href='" + name + "?debug=1'>" + name +
+            "</a></td></tr>\n";
+  }
+  html += "</table>\n<br>\n<p>\nProfile Descriptions:\n<ul>\n";
+  for (const Row& row : rows) {
+    html += "<li><div class=profile-name>" + escape_html(row.name) + ": </div> " + escape_html(row.sentence) +
+            "</li>\n";
+  }
+  html += "</ul>\n</p>\n";
+
+  const bool has_states = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.state.empty(); });
+  if (has_states) html += "<p>\nState:\n<ul>\n";
+  for (const Row& row : rows) {
+    if (!row.state.empty()) html += "<li>" + escape_html(row.name) + ": " + escape_html(row.state) + "</li>\n";
+  }
+  if (has_states) html += "</ul>\n</p>\n";
+
+  const bool has_profiles = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.is_profile; });
+  if (has_profiles) html += "<p>\nTo look at a profile of this process:\n</p>\n<pre>\n";
+  for (const Row& row : rows) {
+    if (row.is_profile) html += escape_html(command_for(row.name, request)) + "\n";
+  }
+  if (has_profiles) html += "</pre>\n";
+  html += "</body>\n</html>";
+  return html;
+}
+
+}  // namespace profagent::service

@@ -1,0 +1,72 @@
+// The JSON answers. The only file that includes the JSON library.
+#include <nlohmann/json.hpp>
+
+#include "agent/service/routes_pages.h"
+
+namespace profagent::service {
+
+namespace {
+
+// Keeps the order that the fields were written in.
+using Json = nlohmann::ordered_json;
+
+std::string dump(const Json& json) {
+  // What came from outside (a path, a setting) may be any bytes: replaced, not an exception.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+template <typename Variant>
+Json to_json(const Variant& value) {
+  return std::visit([](const auto& alternative) { return Json(alternative); }, value);
+}
+
+std::string to_text(const Fact& fact) {
+  const Json json = to_json(fact.value);
+  return json.is_string() ? json.get<std::string>() : json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
+
+std::string config_json(const std::vector<SettingView>& settings) {
+  Json rows = Json::array();
+  for (const SettingView& setting : settings) {
+    Json row;
+    row["name"] = setting.name;
+    row["environment"] = setting.environment;
+    row["current"] = to_json(setting.current);
+    row["default"] = to_json(setting.default_value);
+    row["min"] = setting.min ? Json(*setting.min) : Json();
+    row["max"] = setting.max ? Json(*setting.max) : Json();
+    row["source"] = setting.source;
+    if (!setting.problem.empty()) row["problem"] = setting.problem;
+    row["help"] = setting.help;
+    rows.push_back(std::move(row));
+  }
+  Json page;
+  page["settings"] = std::move(rows);
+  return dump(page);
+}
+
+std::string facts_json(const std::vector<Fact>& facts) {
+  Json page = Json::object();
+  for (const Fact& fact : facts) {
+    Json& section = fact.section.empty() ? page : page[fact.section];
+    section[fact.name] = to_json(fact.value);
+  }
+  return dump(page);
+}
+
+std::string facts_text(const std::vector<Fact>& facts) {
+  std::string text;
+  for (const Fact& fact : facts) {
+    const std::string key = fact.section.empty() ? fact.name : fact.section + "." + fact.name;
+    if (const auto* lines = std::get_if<std::vector<std::string>>(&fact.value)) {
+      for (const std::string& line : *lines) text += key + ": " + line + "\n";
+    } else {
+      text += key + ": " + to_text(fact) + "\n";
+    }
+  }
+  return text;
+}
+
+}  // namespace profagent::service

@@ -1,0 +1,122 @@
+// Every endpoint, as one table, and what the rest of the agent has to provide for them.
+// On the service's thread only. Handlers may throw: the session answers 500 and goes on.
+//
+// A profile kind becomes visible (its endpoint, ?seconds=, debug=1, the index entry) by being in Site::profiles.
+// An endpoint is one row of the table in routes.cc.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "agent/service/access.h"
+#include "agent/service/http_message.h"
+#include "agent/service/query.h"
+
+namespace profagent::service {
+
+// Over which time a profile of a kind is taken.
+enum class Timing {
+  kNow,         // a snapshot; ?seconds= is refused
+  kNowOrDelta,  // a snapshot, or with ?seconds=N what changed meanwhile
+  kOverTime,    // always collected over N seconds (profile, wall, trace)
+};
+
+// The row of a kind.
+struct ProfileKind {
+  std::string_view name;      // /debug/pprof/NAME, and the file name that a browser saves
+  std::string_view sentence;  // for the index
+  Timing timing = Timing::kNowOrDelta;
+  double default_seconds = 0;       // Timing::kOverTime: when the request names none, or a wrong one
+  bool fractional_seconds = false;  // Timing::kOverTime: "0.5" is half a second (trace), else wrong
+  std::span<const std::string_view> other_paths = {};  // e.g. "/debug/fgprof"
+};
+
+// A collection over time, between its two ends. Destroying it unfinished gives up and leaves nothing switched on.
+class Collection {
+ public:
+  Collection() = default;
+  Collection(const Collection&) = delete;
+  Collection& operator=(const Collection&) = delete;
+  virtual ~Collection() = default;
+  // The encoded profile, gzip included.
+  virtual std::string finish() = 0;
+};
+
+class ProfileSource {
+ public:
+  ProfileSource() = default;
+  ProfileSource(const ProfileSource&) = delete;
+  ProfileSource& operator=(const ProfileSource&) = delete;
+  virtual ~ProfileSource() = default;
+
+  [[nodiscard]] virtual const ProfileKind& kind() const = 0;
+  // Records, for the index.
+  virtual std::uint64_t count() = 0;
+  // Why the profile is empty or partial, in one sentence for the index; empty when all is well.
+  virtual std::string state() = 0;
+  // The encoded profile of now, gzip included. `query` has what else the request said (gc=1, labels, ...).
+  virtual std::string snapshot(const Query& query) = 0;
+  // debug=1 and above.
+  virtual std::string text(std::int64_t debug, const Query& query) = 0;
+  // Takes the first end of a collection of `seconds`. Never null; throws when it cannot be started.
+  virtual std::unique_ptr<Collection> begin(double seconds, const Query& query) = 0;
+};
+
+// A setting, as /debug/pprof/config shows it.
+struct SettingView {
+  using Value = std::variant<std::int64_t, std::string>;
+  std::string name;
+  std::string environment;
+  Value current;
+  Value default_value;
+  std::optional<std::int64_t> min, max;
+  std::string source;   // "default", "environment", later "PUT"
+  std::string problem;  // what was wrong with the value in the environment; empty when nothing was
+  std::string help;
+};
+
+// Something that the agent knows of itself, for /debug/pprof/agent: shown as {"section": {"name": value}}.
+struct Fact {
+  std::string section;
+  std::string name;
+  std::variant<std::int64_t, double, bool, std::string, std::vector<std::string>> value;
+};
+
+// All that the endpoints show. Built by the roof, on the service's thread.
+struct Site {
+  std::vector<std::unique_ptr<ProfileSource>> profiles;
+  std::string cmdline;  // argv joined by NUL, as the program was started
+  // The mangled name of the function that an address lies in.
+  std::function<std::optional<std::string>(std::uintptr_t)> symbol_name;
+  std::function<std::vector<SettingView>()> settings;
+  std::function<std::vector<Fact>()> facts;
+  AccessPolicy access;
+};
+
+// An answer that takes time: wait, then call finish(). Destroying it unfinished is the cancel.
+struct Pending {
+  double seconds = 0;
+  std::function<Response()> finish;
+};
+
+using Answer = std::variant<Response, Pending>;
+
+// Longest ?seconds= that is accepted.
+inline constexpr std::int64_t kMaxSeconds = 3600;
+
+// Never throws for what a client sent; throws what the site's parts throw.
+[[nodiscard]] Answer handle(const Site& site, const Request& request);
+
+inline constexpr std::size_t kLargestBody = 16 << 20;
+
+// How large a body the request may have; asked before the body is read. 0: the answer does not depend on a body.
+[[nodiscard]] std::size_t body_limit(Method method, std::string_view path) noexcept;
+
+}  // namespace profagent::service

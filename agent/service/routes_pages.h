@@ -1,0 +1,34 @@
+// The endpoints that routes.cc's table names. One function each; see routes.h.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "agent/service/routes.h"
+
+namespace profagent::service {
+
+// An endpoint that is not a profile, as the index lists it.
+struct PageView {
+  std::string_view name;
+  std::string_view sentence;
+};
+
+// /debug/pprof/: Go's table, then the state of each profile and commands to copy.
+[[nodiscard]] std::string index_page(const Site& site, const Request& request,
+                                     std::span<const PageView> pages);
+
+// GET and POST /debug/pprof/symbol.
+[[nodiscard]] Response symbol_page(const Site& site, const Request& request);
+
+// A profile of one kind, now or over time.
+[[nodiscard]] Answer profile_page(ProfileSource& source, const Request& request);
+
+// GET /debug/pprof/config.
+[[nodiscard]] std::string config_json(const std::vector<SettingView>& settings);
+
+// GET /debug/pprof/agent.
+[[nodiscard]] std::string facts_json(const std::vector<Fact>& facts);
+[[nodiscard]] std::string facts_text(const std::vector<Fact>& facts);
+
+}  // namespace profagent::service

@@ -1,0 +1,77 @@
+// One profile kind over HTTP: the order of the checks and the texts are those of Go's handlers.
+#include <charconv>
+
+#include "agent/service/routes_pages.h"
+
+namespace profagent::service {
+
+namespace {
+
+constexpr std::string_view kBinary = "application/octet-stream";
+
+Response profile_file(std::string_view file_name, std::string bytes) {
+  Response response = make_response(kBinary, std::move(bytes));
+  response.headers.emplace_back("Content-Disposition", "attachment; filename=\"" + std::string(file_name) + "\"");
+  return response;
+}
+
+Pending collect(ProfileSource& source, double seconds, const Query& query, std::string file_name) {
+  // std::function wants a copyable callable.
+  std::shared_ptr<Collection> collection = source.begin(seconds, query);
+  return {seconds, [collection, file_name = std::move(file_name)] {
+            return profile_file(file_name, collection->finish());
+          }};
+}
+
+Response refuse_long_request() {
+  return make_pprof_error(400, "\"seconds\" must be at most " + std::to_string(kMaxSeconds));
+}
+
+Answer delta(ProfileSource& source, std::string_view seconds_text, std::int64_t debug, const Query& query) {
+  const auto seconds = parse_int(seconds_text);
+  if (!seconds || *seconds <= 0) {
+    return make_pprof_error(400, "invalid value for \"seconds\" - must be a positive integer");
+  }
+  if (source.kind().timing == Timing::kNow) {
+    return make_pprof_error(400, "\"seconds\" parameter is not supported for this profile type");
+  }
+  if (debug != 0) return make_pprof_error(400, "seconds and debug params are incompatible");
+  if (*seconds > kMaxSeconds) return refuse_long_request();
+  return collect(source, static_cast<double>(*seconds), query, std::string(source.kind().name) + "-delta");
+}
+
+// Only plain decimal fractions: what strconv.ParseFloat takes beyond that (hex, inf, 1e3) nobody sends.
+double parse_fraction_or_zero(std::string_view text) noexcept {
+  double value = 0;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
+  return error == std::errc() && end == text.data() + text.size() ? value : 0;
+}
+
+Answer over_time(ProfileSource& source, std::string_view seconds_text, const Query& query) {
+  const ProfileKind& kind = source.kind();
+  double seconds = kind.fractional_seconds ? parse_fraction_or_zero(seconds_text)
+                                           : static_cast<double>(parse_int(seconds_text).value_or(0));
+  // Written so that a NaN takes the default too.
+  if (!(seconds > 0)) seconds = kind.default_seconds;
+  if (seconds > static_cast<double>(kMaxSeconds)) return refuse_long_request();
+  return collect(source, seconds, query, std::string(kind.name));
+}
+
+}  // namespace
+
+Answer profile_page(ProfileSource& source, const Request& request) {
+  const Query query(request.query);
+  const std::string_view seconds = query.get("seconds");
+  if (source.kind().timing == Timing::kOverTime) return over_time(source, seconds, query);
+
+  const std::int64_t debug = parse_int_or_zero(query.get("debug"));
+  if (!seconds.empty()) return delta(source, seconds, debug, query);
+  if (debug != 0) {
+    // Go answers debug=-1 with text/plain too; 1 is the least that has a text.
+    return make_response("text/plain; charset=utf-8", source.text(std::max<std::int64_t>(debug, 1), query));
+  }
+  return profile_file(source.kind().name, source.snapshot(query));
+}
+
+}  // namespace profagent::service

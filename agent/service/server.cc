@@ -1,0 +1,161 @@
+#include "agent/service/server.h"
+
+#include <cerrno>
+#include <csignal>
+#include <climits>
+#include <string>
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "agent/safe/sys.h"
+#include "agent/service/fd_table.h"
+#include "agent/service/server_thread.h"
+
+namespace profagent::service {
+
+namespace {
+
+namespace sys = safe::sys;
+
+constexpr auto kStopped = static_cast<std::uint32_t>(ServiceState::kStopped);
+constexpr auto kRunning = static_cast<std::uint32_t>(ServiceState::kRunning);
+constexpr std::int64_t kStopPatience = 5'000'000'000;  // ns; a request may be in the middle of its work
+
+void* trampoline(void* service) {
+  static_cast<Service*>(service)->run();
+  return nullptr;
+}
+
+std::int64_t now() noexcept {
+  timespec time = {};
+  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, reinterpret_cast<long>(&time));
+  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
+}
+
+}  // namespace
+
+bool Service::start(const ServiceOptions& options) noexcept {
+  std::uint32_t expected = kStopped;
+  if (!state_.compare_exchange_strong(expected, kRunning, std::memory_order_acq_rel)) return true;
+  options_ = options;
+  stop_.store(false, std::memory_order_relaxed);
+  tid_.store(0, std::memory_order_relaxed);
+  const int error = create_service_thread(options.create_thread, trampoline, this);
+  if (error == 0) return true;
+  problem_.store("the thread cannot be created", std::memory_order_relaxed);
+  state_.store(kStopped, std::memory_order_release);
+  return false;
+}
+
+bool Service::stop_and_join() noexcept {
+  if (is_this_thread()) return false;
+  const std::int64_t give_up = now() + kStopPatience;
+  while (state_.load(std::memory_order_acquire) != kStopped) {
+    if (now() > give_up) return false;
+    stop_.store(true, std::memory_order_release);  // pairs with the acquire in http_server.cc
+    // Again and again: the thread may not have come to its loop yet, and the wake-up may be lost.
+    if (!options_.listeners->wake()) options_.listeners->connect_once();
+    const timespec pause{0, 20'000'000};
+    sys::call(SYS_futex, reinterpret_cast<long>(&state_), FUTEX_WAIT_PRIVATE, kRunning, reinterpret_cast<long>(&pause));
+  }
+  return wait_until_gone(tid_.load(std::memory_order_relaxed), give_up);
+}
+
+bool Service::is_running() const noexcept { return state_.load(std::memory_order_acquire) == kRunning; }
+
+bool Service::is_this_thread() const noexcept {
+  return is_running() && tid_.load(std::memory_order_relaxed) == sys::gettid();
+}
+
+void Service::forget_after_fork() noexcept {
+  state_.store(kStopped, std::memory_order_relaxed);
+  stop_.store(false, std::memory_order_relaxed);
+  tid_.store(0, std::memory_order_relaxed);
+  counters_.connections_open.store(0, std::memory_order_relaxed);
+}
+
+const char* Service::last_problem() const noexcept { return problem_.load(std::memory_order_relaxed); }
+
+void Service::run() noexcept {
+  tid_.store(sys::gettid(), std::memory_order_relaxed);
+  settle_service_thread();
+  serve();
+  // From here on the thread touches nothing but its own stack.
+  state_.store(kStopped, std::memory_order_release);
+  sys::call(SYS_futex, reinterpret_cast<long>(&state_), FUTEX_WAKE_PRIVATE, INT_MAX);
+}
+
+void Service::serve() noexcept {
+  int fds[kMaxAddresses + 1];
+  std::size_t count = 0;
+  for (const Listener& listener : options_.listeners->all()) {
+    // The program may have closed it and got its number for something of its own.
+    if (!Listeners::is_ours(listener)) {
+      problem_.store("the program has closed a descriptor of the agent", std::memory_order_relaxed);
+      return;
+    }
+    fds[count++] = listener.fd;
+  }
+  const bool own_table = take_own_fd_table({fds, count}, options_.keep_stderr);
+  shared_fd_table_.store(!own_table, std::memory_order_relaxed);
+  started_at_.store(time(nullptr), std::memory_order_relaxed);
+  try {
+    const Site site = options_.make_site();
+    HttpServerOptions http;
+    http.listeners = options_.listeners->all();
+    http.shared_fd_table = !own_table;
+    http.idle_seconds = options_.idle_seconds;
+    http.stop = &stop_;
+    http.counters = &counters_;
+    if (serve_http(site, http) == HttpEnd::kRobbed) {
+      problem_.store("the program has closed the agent's descriptors", std::memory_order_relaxed);
+    }
+  } catch (...) {
+    // Nothing may leave the thread: it would end the program.
+    problem_.store("the server has failed (out of memory or descriptors)", std::memory_order_relaxed);
+  }
+}
+
+std::vector<Fact> Service::facts() const {
+  std::vector<Fact> facts;
+  const auto number = [&](const char* section, const char* name, std::uint64_t value) {
+    facts.push_back({section, name, static_cast<std::int64_t>(value)});
+  };
+  number("service", "pid", static_cast<std::uint64_t>(sys::getpid()));
+  number("service", "tid", static_cast<std::uint64_t>(tid_.load(std::memory_order_relaxed)));
+  number("service", "started_at_unix", static_cast<std::uint64_t>(started_at_.load(std::memory_order_relaxed)));
+  std::vector<std::string> addresses;
+  for (const Listener& listener : options_.listeners->all()) {
+    if (listener.is_wake_up) continue;
+    FixedText<160> text;
+    describe(listener.address, &text);
+    addresses.emplace_back(text.view());
+  }
+  facts.push_back({"service", "listeners", std::move(addresses)});
+  facts.push_back({"service", "listener_problems", std::string(options_.listeners->problems())});
+  facts.push_back({"service", "descriptors",
+                   std::string(shared_fd_table_.load(std::memory_order_relaxed)
+                                   ? "in the program's table, high numbers: the kernel refuses a table of our own"
+                                   : "in a table of our own")});
+  facts.push_back({"service", "last_problem", std::string(last_problem())});
+  const auto counter = [&](const char* name, const std::atomic<std::uint64_t>& value) {
+    number("service", name, value.load(std::memory_order_relaxed));
+  };
+  counter("connections", counters_.connections);
+  counter("connections_open", counters_.connections_open);
+  counter("connections_over_limit", counters_.connections_over_limit);
+  counter("requests", counters_.requests);
+  counter("requests_refused", counters_.requests_refused);
+  counter("requests_broken", counters_.requests_broken);
+  counter("requests_cancelled", counters_.requests_cancelled);
+  counter("errors", counters_.errors);
+  counter("restarts", counters_.restarts);
+  return facts;
+}
+
+}  // namespace profagent::service

@@ -1,0 +1,83 @@
+// Names addresses: the function, its linker name, and where it begins. On our thread only.
+//
+// Reads ELF symbol tables in blocks, so even a program of 100 MB costs less than 1 MiB of our own memory while a
+// request lasts. What was found, and that nothing was found, is remembered by the identity of the module:
+// asking again reads no file. The memory is bounded (kMaxCached addresses, then all is forgotten) and clear() gives it back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "agent/service/debug_files.h"
+#include "agent/service/modules.h"
+#include "agent/service/symbols_table.h"
+
+namespace profagent::service {
+
+struct Symbol {
+  std::string name;         // demangled; or a placeholder: [libfoo.so], [vdso], [jit], [unknown]
+  std::string system_name;  // the linker's; for a placeholder the same
+};
+
+struct ResolvedPc {
+  std::shared_ptr<const Symbol> symbol;  // never null
+  std::uintptr_t start = 0;              // of the function; 0: unknown
+  const Module* module = nullptr;        // null: outside of everything; lives as long as the ModuleSet
+  bool found = false;                    // false: the symbol is a placeholder
+};
+
+class Symbolizer {
+ public:
+  static constexpr std::size_t kMaxCached = 65536;
+
+  explicit Symbolizer(std::string_view debug_root = kDebugRoot) : debug_root_(debug_root) {}
+
+  // One answer for each of `pcs`, in their order. Fastest, in one pass over each file, when all
+  // addresses of a request come in one call; any order, repetitions allowed.
+  [[nodiscard]] std::vector<ResolvedPc> resolve(const ModuleSet& modules, std::span<const std::uintptr_t> pcs);
+
+  // For single addresses; many belong into one resolve().
+  [[nodiscard]] std::optional<std::string> linker_name_at(const ModuleSet& modules, std::uintptr_t pc);
+
+  void clear() noexcept;
+
+  // Files opened so far: a second request must not add any.
+  [[nodiscard]] std::uint64_t files_opened() const noexcept { return files_opened_; }
+  [[nodiscard]] std::size_t cached() const noexcept { return cached_; }
+
+ private:
+  struct Entry {
+    std::shared_ptr<const Symbol> symbol;  // null: this address has no name
+    std::uint64_t start = 0;
+  };
+  struct ImageCache {
+    std::unordered_map<std::uint64_t, Entry> by_address;
+    std::unordered_map<std::uint64_t, std::shared_ptr<const Symbol>> by_start;
+  };
+  // Addresses of one image that are not cached, and how far its sources have named them.
+  struct Search {
+    std::vector<std::uint64_t> addresses;  // ascending, still without a name
+    ImageCache& cache;
+  };
+
+  void name_addresses(const Image& image, std::vector<std::uint64_t> addresses, ImageCache& cache);
+  void search_file(const Image& image, const FileBytes& file, Search& search);
+  void search_separate_files(const Image& image, const Bytes* file, std::span<const ElfSection> sections, Search& search);
+  static void search_table(const SymbolTable& table, std::span<const ElfSection> sections, Search& search);
+  std::shared_ptr<const Symbol> placeholder(const Module* module);
+
+  std::string debug_root_;
+  std::map<std::string, ImageCache> images_;
+  std::map<std::string, std::shared_ptr<const Symbol>, std::less<>> placeholders_;
+  std::size_t cached_ = 0;
+  std::uint64_t files_opened_ = 0;
+};
+
+}  // namespace profagent::service

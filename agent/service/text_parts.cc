@@ -1,0 +1,81 @@
+#include "agent/service/text_parts.h"
+
+#include <array>
+#include <charconv>
+#include <ctime>
+
+#include <sys/sysmacros.h>
+
+#include "agent/safe/counters.h"
+#include "agent/service/maps.h"
+
+namespace profagent::service {
+
+namespace {
+
+void append_hex(std::string& out, std::uint64_t number, std::size_t width) {
+  std::array<char, 16> digits{};
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number, 16).ptr;
+  const auto length = static_cast<std::size_t>(end - digits.data());
+  if (length < width) out.append(width - length, '0');
+  out.append(digits.data(), length);
+}
+
+}  // namespace
+
+std::int64_t unix_nanos() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
+std::vector<std::string> losses() {
+  std::vector<std::string> sentences;
+  safe::for_each_counter([&](std::string_view name, std::string_view sentence, std::uint64_t value) {
+    if (value == 0 || !name.starts_with("dropped_")) return;
+    sentences.push_back(std::to_string(value) + " " + std::string(sentence));
+  });
+  return sentences;
+}
+
+std::string executable_memory_map() {
+  std::string out;
+  read_maps([&](const Mapping& mapping) {
+    if (!mapping.executable) return;
+    append_hex(out, mapping.start, 8);
+    out += '-';
+    append_hex(out, mapping.limit, 8);
+    out += mapping.readable ? " r-xp " : " --xp ";
+    append_hex(out, mapping.offset, 8);
+    out += ' ';
+    append_hex(out, gnu_dev_major(mapping.device), 2);
+    out += ':';
+    append_hex(out, gnu_dev_minor(mapping.device), 2);
+    out += ' ';
+    out += std::to_string(mapping.inode);
+    out += ' ';
+    out += mapping.path;
+    out += '\n';
+  });
+  return out;
+}
+
+TextFrames::TextFrames(const ReadableStacks& stacks) {
+  frames_.reserve(stacks.frames().size());
+  for (const ReadableStacks::Frame& frame : stacks.frames()) {
+    encoder::TextFrame text;
+    if (frame.pc == 0) {
+      text.pc = encoder::synthetic_address(kOverflowFrameName);
+      text.function = kOverflowFrameName;
+    } else {
+      const ResolvedPc& resolved = frame.resolved;
+      text.pc = frame.pc;
+      text.function = resolved.symbol->name;
+      text.offset = resolved.start == 0 || resolved.start > frame.pc ? 0 : frame.pc - resolved.start;
+      if (resolved.module != nullptr) text.file = resolved.module->path;
+    }
+    frames_.push_back(text);
+  }
+}
+
+}  // namespace profagent::service

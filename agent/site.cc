@@ -1,0 +1,39 @@
+#include "agent/site.h"
+
+#include <memory>
+#include <utility>
+
+#include "agent/safe/settings.h"
+#include "agent/service/heap_profile.h"
+#include "agent/service/modules.h"
+#include "agent/service/symbols.h"
+
+namespace profagent {
+
+service::Site make_site(SiteParts parts) {
+  // What the site's parts share lives as long as the last of them.
+  struct Shared {
+    service::AgentInfo info;
+    service::Symbolizer symbolizer;
+  };
+  auto shared = std::make_shared<Shared>();
+  shared->info = std::move(parts.info);
+
+  service::Site site;
+  site.profiles = service::make_heap_sources(shared->symbolizer, shared->info.heap_coverage, parts.heap_available);
+  site.cmdline = std::move(parts.cmdline);
+  site.symbol_name = [shared](std::uintptr_t pc) {
+    return shared->symbolizer.linker_name_at(service::ModuleSet::now({}), pc);
+  };
+  site.settings = service::setting_views;
+  site.facts = [shared, service_facts = std::move(parts.service_facts)] {
+    std::vector<service::Fact> facts = service_facts();
+    const std::vector<service::Fact> more = service::agent_facts(shared->info);
+    facts.insert(facts.end(), more.begin(), more.end());
+    return facts;
+  };
+  site.access = service::parse_allowed_uids(safe::settings.allow_uids.load(std::memory_order_relaxed), nullptr);
+  return site;
+}
+
+}  // namespace profagent

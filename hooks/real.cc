@@ -1,0 +1,56 @@
+#include "hooks/real.h"
+
+#include <dlfcn.h>
+
+#include "agent/safe/elf_lookup.h"
+#include "hooks/fallbacks.h"
+
+namespace profagent::hooks {
+
+namespace {
+
+#define PROFAGENT_HOOK(name, result, parameters, arguments, fallback) \
+  result resolve_then_##name parameters {                             \
+    real::resolve();                                                  \
+    return real::name arguments;                                      \
+  }
+#include "hooks/table.def"
+#undef PROFAGENT_HOOK
+
+void* next_definition(const char* name, bool optional) {
+  const link_map* own = safe::own_object();
+  // Loaded into another namespace (dlmopen). What may be missing is not asked for: a miss allocates, and malloc
+  // is what is being resolved.
+  if (own == nullptr) return optional ? nullptr : dlsym(RTLD_NEXT, name);
+  // After us; or, when the program was linked with the agent behind libc, before us.
+  const link_map* definer = safe::find_definer(own->l_next, name);
+  if (definer == nullptr) definer = safe::find_definer(safe::first_object(), name);
+  return definer == nullptr || definer == own ? nullptr : safe::find_function(*definer, name);
+}
+
+// A store that another thread's call may overlap: it sees the stub or the function, and both are right.
+template <typename Function>
+void set(Function& pointer, void* found, Function fallback) {
+  Function function = found == nullptr ? fallback : reinterpret_cast<Function>(found);
+  if (function != nullptr) __atomic_store_n(&pointer, function, __ATOMIC_RELEASE);
+}
+
+}  // namespace
+
+namespace real {
+
+#define PROFAGENT_HOOK(name, result, parameters, arguments, fallback) \
+  constinit std::add_pointer_t<result parameters> name = resolve_then_##name;
+#include "hooks/table.def"
+#undef PROFAGENT_HOOK
+
+void resolve() noexcept {
+#define PROFAGENT_HOOK(name, result, parameters, arguments, fallback) \
+  set<std::add_pointer_t<result parameters>>(name, next_definition(#name, fallback != nullptr), fallback);
+#include "hooks/table.def"
+#undef PROFAGENT_HOOK
+}
+
+}  // namespace real
+
+}  // namespace profagent::hooks

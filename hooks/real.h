@@ -1,0 +1,22 @@
+// The functions behind our hooks: real::malloc is the malloc that the program would have called without us.
+//
+// Each pointer starts at a stub that resolves all of them, so there is no "resolved yet?" test and no order
+// of start-up to get wrong: the first call, whoever makes it, resolves the table once, without allocating.
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+#include <pthread.h>
+
+namespace profagent::hooks::real {
+
+#define PROFAGENT_HOOK(name, result, parameters, arguments, fallback) \
+  [[gnu::visibility("hidden")]] extern constinit std::add_pointer_t<result parameters> name;
+#include "hooks/table.def"
+#undef PROFAGENT_HOOK
+
+// Any thread; cheap after the first time.
+void resolve() noexcept;
+
+}  // namespace profagent::hooks::real

@@ -1,0 +1,46 @@
+"""What binutils say about an object, as Python values."""
+
+import re
+import subprocess
+
+
+def run(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def undefined_symbols(*files):
+    """Names that the objects need from outside of all of them."""
+    needed, defined = set(), set()
+    for line in run("nm", "--format=posix", *files).splitlines():
+        fields = line.split()
+        if len(fields) < 2 or fields[0].endswith(":"):
+            continue
+        (needed if fields[1] in "Uwv" else defined).add(fields[0])
+    return needed - defined
+
+
+def dynamic_symbols(file, option):
+    """Names with their versions (`memcpy@GLIBC_2.14`) out of the dynamic symbol table."""
+    lines = run("nm", "-D", option, "--format=posix", file).splitlines()
+    return {line.split()[0] for line in lines if line.strip()}
+
+
+def dynamic_section(file):
+    """[(tag, text)] of the dynamic section."""
+    return re.findall(r"^\s*0x[0-9a-f]+\s+\((\w+)\)\s+(.*?)\s*$", run("readelf", "-dW", file), re.MULTILINE)
+
+
+def relocation_types(file):
+    return set(re.findall(r"\b(R_X86_64_\w+)", run("readelf", "-rW", file)))
+
+
+def tls_size(file):
+    """Bytes of thread-local storage that each thread pays for."""
+    found = re.search(r"^\s*TLS\s+0x\w+\s+0x\w+\s+0x\w+\s+0x\w+\s+0x(\w+)", run("readelf", "-lW", file), re.MULTILINE)
+    return int(found.group(1), 16) if found else 0
+
+
+def init_entries(file):
+    """How many functions run at load."""
+    found = re.search(r"\.init_array\s+\w+\s+\w+\s+\w+\s+(\w+)", run("readelf", "-SW", file))
+    return int(found.group(1), 16) // 8 if found else 0

@@ -1,0 +1,202 @@
+// ?seconds=N: differences over time, D01-D13 of the conformance table.
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <set>
+#include <thread>
+
+#include <catch2/catch.hpp>
+
+#include "encoder/proto/profile.pb.h"
+#include "test/support/kinds.h"
+#include "test/support/victim.h"
+
+using namespace profagent::test;
+
+namespace {
+
+const Environment kExact = {{"PROFAGENT_MEM_PROFILE_RATE", "1"}};
+constexpr std::int64_t kSecond = 1000000000;
+
+std::int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+void check_go_error(const Response& answer, const std::string& body) {
+  CHECK(answer.status == 400);
+  CHECK(answer.header("content-type") == "text/plain; charset=utf-8");
+  CHECK(answer.header("x-go-pprof") == "1");
+  CHECK_FALSE(answer.has("content-disposition"));
+  CHECK(answer.body == body);
+}
+
+}  // namespace
+
+TEST_CASE("a delta takes its time, and says so", "[D01][D02]") {
+  Victim victim("leak");
+  for (const std::string name : kSnapshotKinds) {
+    CAPTURE(name);
+    const std::int64_t begin = now();
+    const Response answer = victim.get("/debug/pprof/" + name + "?seconds=1");
+    const std::int64_t end = now();
+    CHECK(answer.status == 200);
+    CHECK(answer.header("content-type") == "application/octet-stream");
+    CHECK(answer.header("content-disposition") == "attachment; filename=\"" + name + "-delta\"");
+    CHECK(end - begin >= kSecond);
+    const Profile delta = Profile::parse(answer.body);
+    // Never less than asked; the upper bound is what the client itself saw, so that a busy machine cannot
+    // break it.
+    CHECK(delta.message().duration_nanos() >= kSecond * 99 / 100);
+    CHECK(delta.message().duration_nanos() <= end - begin);
+    CHECK(delta.message().time_nanos() >= begin);
+    CHECK(delta.message().time_nanos() <= end);
+    CHECK(delta.types() == Profile::parse(victim.get("/debug/pprof/" + name).body).types());
+  }
+}
+
+TEST_CASE("seconds must be a positive integer", "[D03]") {
+  Victim victim("leak");
+  for (const char* value : {"0", "-1", "abc", "1.5", "1e1", "0x1", "+1.5", "99999999999999999999"}) {
+    CAPTURE(value);
+    for (const std::string name : kSnapshotKinds)
+      check_go_error(victim.get("/debug/pprof/" + name + "?seconds=" + value),
+                     "invalid value for \"seconds\" - must be a positive integer\n");
+  }
+}
+
+TEST_CASE("seconds and debug do not go together", "[D04]") {
+  Victim victim("leak");
+  for (const std::string name : kSnapshotKinds)
+    check_go_error(victim.get("/debug/pprof/" + name + "?seconds=1&debug=1"),
+                   "seconds and debug params are incompatible\n");
+}
+
+TEST_CASE("debug=0 leaves a delta, an empty seconds a snapshot", "[D05]") {
+  Victim victim("leak");
+  CHECK(victim.get("/debug/pprof/heap?seconds=1&debug=0").header("content-disposition") ==
+        "attachment; filename=\"heap-delta\"");
+  CHECK(victim.get("/debug/pprof/heap?seconds=").header("content-disposition") ==
+        "attachment; filename=\"heap\"");
+}
+
+TEST_CASE("what is no profile of samples takes no seconds", "[D06]") {
+  Victim victim("leak");
+  // cmdline and symbol have no time; they answer as if nothing had been asked, as in Go.
+  CHECK(victim.get("/debug/pprof/cmdline?seconds=1").status == 200);
+  check_go_error(victim.get("/debug/pprof/heap?seconds=0"),
+                 "invalid value for \"seconds\" - must be a positive integer\n");
+  CHECK(victim.get("/debug/pprof/nosuch?seconds=1").status == 404);
+}
+
+TEST_CASE("a delta shows what happened meanwhile and nothing else", "[D07][D09]") {
+  Victim victim("leak", {"--times", "3"}, kExact);
+  Response answer;
+  std::thread client([&] { answer = victim.get("/debug/pprof/heap?seconds=2"); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  victim.command("other");
+  victim.command("other");
+  client.join();
+  const Profile delta = Profile::parse(answer.body);
+  CHECK(delta.total("inuse_space").in("other_leak") == 2 * 1999993);
+  CHECK(delta.total("alloc_objects").in("other_leak") == 2);
+  CHECK(delta.in("leaky").empty());
+  CHECK(delta.in("tidy").empty());
+  for (const Sample& sample : delta.samples())
+    CHECK(std::any_of(sample.values.begin(), sample.values.end(),
+                      [](std::int64_t value) { return value != 0; }));
+  // Only what the samples need is in the tables.
+  std::set<std::uint64_t> used;
+  for (const auto& sample : delta.message().sample())
+    used.insert(sample.location_id().begin(), sample.location_id().end());
+  CHECK(static_cast<std::size_t>(delta.message().location_size()) == used.size());
+  const Profile whole = victim.profile();
+  CHECK(whole.total("inuse_space").in("leaky") == 3 * 1999993);
+  CHECK(whole.total("inuse_space").in("other_leak") == 2 * 1999993);
+}
+
+TEST_CASE("a delta in which nothing happened is a valid empty profile", "[D08]") {
+  Victim victim("leak", {}, {{"PROFAGENT_MEM_PROFILE_RATE", "0"}});
+  const Profile delta = victim.profile("/debug/pprof/heap?seconds=1");
+  CHECK(delta.types() == std::vector<std::string>{"alloc_objects/count", "alloc_space/bytes",
+                                                  "inuse_objects/count", "inuse_space/bytes"});
+  CHECK(delta.text(delta.message().period_type().type()) == "space");
+  CHECK(delta.samples().empty());
+  CHECK(delta.message().duration_nanos() > 0);
+}
+
+TEST_CASE("memory that goes meanwhile is negative in use, never in allocations", "[D10]") {
+  Victim victim("leak", {"--times", "2"}, kExact);
+  Response answer;
+  std::thread client([&] { answer = victim.get("/debug/pprof/heap?seconds=2"); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  victim.command("forget");
+  client.join();
+  const Profile delta = Profile::parse(answer.body);
+  CHECK(delta.total("inuse_space").in("leaky") == -2 * 1999993);
+  CHECK(delta.total("inuse_objects").in("leaky") == -2);
+  CHECK(delta.total("alloc_space").in("leaky") == 0);
+  for (const Sample& sample : delta.samples()) {
+    CHECK(sample.values[0] >= 0);
+    CHECK(sample.values[1] >= 0);
+  }
+}
+
+TEST_CASE("a client that leaves a long delta leaves nothing behind", "[D11]") {
+  Victim victim("leak");
+  const std::string folder = "/proc/" + std::to_string(victim.process().pid()) + "/fd";
+  const auto descriptors = [&] {
+    return std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator());
+  };
+  victim.get("/debug/pprof/heap");
+  const auto before = descriptors();
+  {
+    Connection connection(victim.unix_address());
+    connection.send(to_bytes({.target = "/debug/pprof/heap?seconds=300"}));
+    REQUIRE(eventually([&] { return descriptors() > before; }));
+    CHECK(victim.get("/debug/pprof/heap").status == 200);
+  }
+  {
+    Connection connection(victim.tcp_address());
+    connection.send(to_bytes({.target = "/debug/pprof/heap?seconds=300"}));
+    connection.abort();
+  }
+  CHECK(eventually([&] { return descriptors() <= before; }, std::chrono::seconds(20)));
+  CHECK(victim.get("/debug/pprof/heap").status == 200);
+}
+
+TEST_CASE("overlapping deltas are each right", "[D12]") {
+  Victim victim("leak", {}, kExact);
+  Response longer;
+  Response shorter;
+  std::thread first([&] { longer = victim.get("/debug/pprof/heap?seconds=8"); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  victim.command("leak");
+  std::thread second([&] { shorter = victim.get("/debug/pprof/heap?seconds=4"); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  victim.command("other");
+  second.join();
+  first.join();
+  const Profile whole = Profile::parse(longer.body);
+  const Profile part = Profile::parse(shorter.body);
+  CHECK(whole.total("inuse_space").in("leaky") == 1999993);
+  CHECK(whole.total("inuse_space").in("other_leak") == 1999993);
+  CHECK(part.total("inuse_space").in("leaky") == 0);
+  CHECK(part.total("inuse_space").in("other_leak") == 1999993);
+}
+
+// The server's deadline for a request's header is 5 s; nothing else may end a delta. The 65 s of the table
+// are [.long].
+TEST_CASE("a delta may take longer than the server's other deadlines", "[D13]") {
+  Victim victim("leak");
+  CHECK(victim.get("/debug/pprof/heap?seconds=7").status == 200);
+}
+
+TEST_CASE("a delta of 65 seconds", "[D13][.long]") {
+  Victim victim("leak");
+  Connection connection(victim.unix_address());
+  connection.send(to_bytes({.target = "/debug/pprof/heap?seconds=65"}));
+  std::this_thread::sleep_for(std::chrono::seconds(60));
+  CHECK(connection.read_response().status == 200);
+}

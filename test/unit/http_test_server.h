@@ -1,0 +1,82 @@
+// The service with made-up profiles, in this process, and a client that says exactly what it is told to. For tests.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "agent/service/server.h"
+
+namespace profagent::test {
+
+// What the made-up profiles report to the test.
+struct FakeProfiles {
+  static std::atomic<int> collections_begun;
+  static std::atomic<int> collections_finished;
+  static std::atomic<int> collections_cancelled;
+  static void reset();
+};
+
+// The bytes of the made-up heap snapshot: the magic number of gzip, then a name.
+extern const std::string kHeapBytes;
+
+class TestServer {
+ public:
+  explicit TestServer(unsigned idle_seconds = 0, service::AccessPolicy access = {}, bool deny_own_table = false);
+  TestServer(const TestServer&) = delete;
+  TestServer& operator=(const TestServer&) = delete;
+  ~TestServer();
+
+  [[nodiscard]] std::uint16_t port() const;
+  [[nodiscard]] std::string socket_path() const { return folder_ + "/test.sock"; }
+  [[nodiscard]] service::Service& service();
+  [[nodiscard]] service::Listeners& listeners();
+  bool start();
+
+ private:
+  std::string folder_;
+  unsigned idle_seconds_;
+};
+
+class Client {
+ public:
+  explicit Client(std::uint16_t port);
+  explicit Client(const std::string& socket_path);
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+  ~Client();
+
+  // False when the server has closed.
+  bool send(std::string_view bytes) const;
+  // "METHOD target HTTP/1.1" with a Host header.
+  bool request(std::string_view method, std::string_view target, std::string_view more_headers = "",
+               std::string_view body = "") const;
+  // Everything until the server closes or says nothing for `patience`.
+  [[nodiscard]] std::string read_all(std::chrono::milliseconds patience = std::chrono::seconds(10)) const;
+  // One response with a Content-Length.
+  [[nodiscard]] std::string read_response(bool has_body = true);
+  void finish_sending() const;
+  [[nodiscard]] int fd() const { return fd_; }
+
+ private:
+  int fd_;
+  std::string ahead_;
+};
+
+struct Reply {
+  explicit Reply(std::string text);
+  int status = 0;
+  std::string head;  // with the status line, each line ended by \r\n
+  std::string body;
+  [[nodiscard]] bool has(std::string_view header_line) const;
+  [[nodiscard]] bool has_header(std::string_view name) const;
+};
+
+// One request on a connection of its own.
+Reply get(const TestServer& server, std::string_view target, std::string_view more_headers = "");
+Reply ask(const TestServer& server, std::string_view method, std::string_view target,
+          std::string_view more_headers = "", std::string_view body = "");
+
+}  // namespace profagent::test

@@ -1,0 +1,10 @@
+#include <stdlib.h>
+
+#include "test/victims/kit.h"
+
+// Nobody's to free: the library goes, the block stays.
+__attribute__((visibility("default"))) NOINLINE void in_module_a(void) {
+  void* block = malloc(1999993);
+  USE(block);
+  END_OF_FRAME();
+}
