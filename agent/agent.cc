@@ -90,7 +90,7 @@ void start_service() noexcept {
   // A connection is our thread's business from now on.
   agent.listeners.notify_by_signal(0);
   if (agent.service.start({.listeners = &agent.listeners,
-                           .create_thread = hooks::real::pthread_create,
+                           .create_thread = reinterpret_cast<decltype(&pthread_create)>(hooks::real::pthread_create),
                            .make_site = make_service_site,
                            .keep_stderr = logs_to_stderr()})) {
     safe::count(safe::counters.service_starts);
@@ -148,7 +148,7 @@ void do_deferred() noexcept {
 // nothing is opened before it allocates.
 void on_fork_child() noexcept {
   agent.service.forget_after_fork();
-  service::reset_own_memory_after_fork();
+  service::own_memory::reset_after_fork();
   safe::unlock_walk_caches_after_fork();
   safe::threads.on_fork_child();
   agent.listeners.close_all();

@@ -15,16 +15,31 @@ namespace {
 
 // Programs that only start others: dormant, so that the service they start gets port 6060.
 constexpr std::string_view kWrappers[] = {
-    "sh",       "bash",    "dash",      "zsh",     "ksh",     "busybox", "env",     "sudo",    "su",      "runuser",
-    "setpriv",  "gosu",    "su-exec",   "chpst",   "tini",    "dumb-init", "catatonit", "timeout", "nohup", "nice",
-    "ionice",   "chrt",    "taskset",   "numactl", "setsid",  "stdbuf",  "unshare", "nsenter", "chroot",  "flock",
-    "time",     "strace",  "ltrace",    "gdb",     "perf",    "xargs",   "find",    "make",    "gmake",   "ninja",
-    "cmake",    "meson",   "git",       "cc",      "c++",     "gcc",     "g++",     "cpp",     "clang",   "clang++",
-    "cc1",      "cc1plus", "collect2",  "as",      "ld",      "ld.bfd",  "ld.gold", "ld.lld",  "ar",      "ranlib",
-    "pkg-config", "ldd",   "ldconfig",  "start-stop-daemon", "systemd-run", "script", "screen", "tmux",   "sshd",
-    "cat",      "ls",      "cp",        "mv",      "rm",      "mkdir",   "ln",      "chmod",   "chown",   "grep",
-    "sed",      "awk",     "mawk",      "gawk",    "head",    "tail",    "tr",      "cut",     "sort",    "uname",
-    "basename", "dirname", "readlink",  "id",      "date",    "expr",    "test",    "true",    "false",   "tee",
+    "sh",          "bash",     "dash",     "zsh",
+    "ksh",         "busybox",  "env",      "sudo",
+    "su",          "runuser",  "setpriv",  "gosu",
+    "su-exec",     "chpst",    "tini",     "dumb-init",
+    "catatonit",   "timeout",  "nohup",    "nice",
+    "ionice",      "chrt",     "taskset",  "numactl",
+    "setsid",      "stdbuf",   "unshare",  "nsenter",
+    "chroot",      "flock",    "time",     "strace",
+    "ltrace",      "gdb",      "perf",     "xargs",
+    "find",        "make",     "gmake",    "ninja",
+    "cmake",       "meson",    "git",      "cc",
+    "c++",         "gcc",      "g++",      "cpp",
+    "clang",       "clang++",  "cc1",      "cc1plus",
+    "collect2",    "as",       "ld",       "ld.bfd",
+    "ld.gold",     "ld.lld",   "ar",       "ranlib",
+    "pkg-config",  "ldd",      "ldconfig", "start-stop-daemon",
+    "systemd-run", "script",   "screen",   "tmux",
+    "sshd",        "cat",      "ls",       "cp",
+    "mv",          "rm",       "mkdir",    "ln",
+    "chmod",       "chown",    "grep",     "sed",
+    "awk",         "mawk",     "gawk",     "head",
+    "tail",        "tr",       "cut",      "sort",
+    "uname",       "basename", "dirname",  "readlink",
+    "id",          "date",     "expr",     "test",
+    "true",        "false",    "tee",
 };
 
 bool matches(std::string_view pattern, std::string_view name) {
@@ -54,8 +69,9 @@ bool matches(std::string_view pattern, std::string_view name) {
 // gcc's driver and Debian's versioned names: gcc-12, x86_64-linux-gnu-gcc-12, ...
 bool is_wrapper(std::string_view name) {
   if (name.starts_with("x86_64-linux-gnu-")) name.remove_prefix(std::strlen("x86_64-linux-gnu-"));
-  if (const std::size_t dash = name.rfind('-'); dash != std::string_view::npos && dash + 1 < name.size() &&
-                                                name.find_first_not_of("0123456789.", dash + 1) == name.npos) {
+  if (const std::size_t dash = name.rfind('-');
+      dash != std::string_view::npos && dash + 1 < name.size() &&
+      name.find_first_not_of("0123456789.", dash + 1) == name.npos) {
     name = name.substr(0, dash);
   }
   for (const std::string_view wrapper : kWrappers) {
@@ -67,8 +83,8 @@ bool is_wrapper(std::string_view name) {
 void read_executable_name(char (&name)[256]) {
   char path[4096];
   // The link tells what runs; argv[0] is whatever the caller liked.
-  long length = safe::sys::call(SYS_readlink, reinterpret_cast<long>("/proc/self/exe"), reinterpret_cast<long>(path),
-                                sizeof(path) - 1);
+  long length = safe::sys::call(SYS_readlink, reinterpret_cast<long>("/proc/self/exe"),
+                                reinterpret_cast<long>(path), sizeof(path) - 1);
   std::string_view found;
   if (length > 0) {
     found = {path, static_cast<std::size_t>(length)};
@@ -100,7 +116,8 @@ bool is_second_copy() {
   const link_map* own = safe::own_object();
   if (own == nullptr) return true;  // another namespace: the first one is not visible from here
   const char* name = soname_of(*own);
-  for (const link_map* object = safe::first_object(); object != own && name != nullptr; object = object->l_next) {
+  for (const link_map* object = safe::first_object(); object != own && name != nullptr;
+       object = object->l_next) {
     const char* other = soname_of(*object);
     if (other != nullptr && std::strcmp(other, name) == 0) return true;
   }

@@ -6,11 +6,14 @@
 
 namespace profagent::encoder {
 
-// For x in [-700, 0]. x = k ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor series, whose terms after the 17th are below
-// 2^-66, in extended precision, so that the rounding to double is the only error but for rare last bits.
+// For x <= 0. x = k ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor series, whose terms after the 17th are
+// below 2^-66, in extended precision, so that the rounding to double is the only error but for rare last
+// bits.
 [[nodiscard]] inline double exp_of(double x) {
   constexpr long double kLn2 = 0.693147180559945309417232121458176568L;
   constexpr int kTerms = 17;
+  constexpr double kVanishing = -700;  // below, 2^k would leave the normal doubles (and k, in the end, int)
+  if (x < kVanishing) return 0;
   const auto k = static_cast<int>(static_cast<long double>(x) / kLn2 - 0.5L);
   const long double r = static_cast<long double>(x) - k * kLn2;
   long double series = 1;

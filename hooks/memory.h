@@ -32,7 +32,8 @@ class Composed {
  public:
   Composed() noexcept : bytes_until_sample_(safe::thread_state.bytes_until_sample) {
     ++safe::thread_state.depth;
-    safe::thread_state.bytes_until_sample = std::numeric_limits<std::uint64_t>::max();  // nothing is due meanwhile
+    safe::thread_state.bytes_until_sample =
+        std::numeric_limits<std::uint64_t>::max();  // nothing is due meanwhile
   }
   ~Composed() {
     --safe::thread_state.depth;
@@ -59,10 +60,11 @@ template <typename Allocate>
   return block;
 }
 
-// Calls a real reallocation of `block` to `size` bytes. The old record is taken out before, because after it another
-// thread may own the address, and put back when the call failed.
+// Calls a real reallocation of `block` to `size` bytes. The old record is taken out before, because after it
+// another thread may own the address, and put back when the call failed.
 template <typename Reallocate>
-[[gnu::always_inline]] inline void* reallocate_recorded(void* block, std::size_t size, bool due, Reallocate reallocate) noexcept {
+[[gnu::always_inline]] inline void* reallocate_recorded(void* block, std::size_t size, bool due,
+                                                        Reallocate reallocate) noexcept {
   const safe::BucketId taken = may_be_sampled(block) ? safe::heap_recorder.take(block) : 0;
   void* moved = reallocate();
   // realloc(block, 0) frees and returns null; any other null left the block as it was.

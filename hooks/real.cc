@@ -19,8 +19,8 @@ namespace {
 
 void* next_definition(const char* name, bool optional) {
   const link_map* own = safe::own_object();
-  // Loaded into another namespace (dlmopen). What may be missing is not asked for: a miss allocates, and malloc
-  // is what is being resolved.
+  // Loaded into another namespace (dlmopen). What may be missing is not asked for: a miss allocates, and
+  // malloc is what is being resolved.
   if (own == nullptr) return optional ? nullptr : dlsym(RTLD_NEXT, name);
   // After us; or, when the program was linked with the agent behind libc, before us.
   const link_map* definer = safe::find_definer(own->l_next, name);

@@ -42,3 +42,18 @@ done
 
 show "redis-benchmark -p $port -t set,lpush,hset -n 200000 -r 100000 -d 512"
 redis-benchmark -p "$port" -t set,lpush,hset -n 200000 -r 100000 -d 512 -q | tr '\r' '\n' | grep 'requests per second'
+
+# The log tells where the agent serves: port 6060, or the next free one.
+address=$(sed -n 's/.*serving on \(127\.0\.0\.1:[0-9]*\).*/\1/p' agent.log | head -1)
+[[ -n $address ]] || { echo "the agent does not serve:"; cat agent.log; exit 1; }
+
+# pprof keeps a copy of what it fetched.
+export PPROF_TMPDIR=$scratch HOME=${HOME:-$scratch}
+profile() {
+  show "go tool pprof $*"
+  go tool pprof "$@" 2>pprof.log || { cat pprof.log; exit 1; }
+}
+
+profile -top -nodecount=15 "http://$address/debug/pprof/heap"
+profile -top -nodecount=5 -sample_index=alloc_space "http://$address/debug/pprof/heap"
+# Other kinds of profiles get their lines here.

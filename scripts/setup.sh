@@ -24,10 +24,17 @@ build,test,demo,bench  valgrind
 test                   clang-14
 test                   clang-format-14
 test                   clang-tidy-14
+test                   libclang-rt-14-dev
 test                   catch2
 test                   libprotobuf-dev
 test                   protobuf-compiler
 test                   libunwind-dev
+test                   golang-github-google-pprof-dev
+test                   libjemalloc-dev
+test                   libtcmalloc-minimal4
+test                   nginx-light          nginx
+test                   sqlite3              sqlite3
+test                   curl                 curl
 test,demo              redis-server         redis-server
 test,demo              redis-tools          redis-benchmark
 test,demo              golang-go            go

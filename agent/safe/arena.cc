@@ -13,7 +13,9 @@ namespace {
 
 constexpr int kMaxTries = 64;
 
-constexpr std::size_t round_up(std::size_t bytes, std::size_t to) { return (bytes + to - 1) & ~(to - 1); }
+constexpr std::size_t round_up(std::size_t bytes, std::size_t to) {
+  return (bytes + to - 1) & ~(to - 1);
+}
 
 }  // namespace
 
@@ -40,8 +42,8 @@ void Arena::give_back_pages(void* pages, std::size_t bytes) noexcept {
 void* Arena::allocate(std::size_t bytes) noexcept {
   if (bytes > kChunkBytes) return nullptr;
   const std::size_t rounded = round_up(bytes, 16);
-  // Acquire, here and in the failing exchanges, pairs with the release below: who sees a chunk's number sees its
-  // address.
+  // Acquire, here and in the failing exchanges, pairs with the release below: who sees a chunk's number sees
+  // its address.
   std::uint64_t cursor = cursor_.load(std::memory_order_acquire);
   for (int attempt = 0; attempt < kMaxTries; ++attempt) {
     const std::size_t chunk = cursor >> 32;
@@ -51,8 +53,8 @@ void* Arena::allocate(std::size_t bytes) noexcept {
       return chunks_[chunk].load(std::memory_order_relaxed) + offset;
     }
 
-    // No room in this chunk. Everybody who finds it so offers the next one; one offer is taken. At the cap the cursor
-    // stays where it is, so what is smaller may still fit.
+    // No room in this chunk. Everybody who finds it so offers the next one; one offer is taken. At the cap
+    // the cursor stays where it is, so what is smaller may still fit.
     if (chunk + 1 >= kMaxChunks) return nullptr;
     if (chunks_[chunk + 1].load(std::memory_order_acquire) == nullptr) {
       char* fresh = static_cast<char*>(allocate_pages(kChunkBytes));

@@ -27,8 +27,8 @@ class Arena {
   static constexpr std::size_t kMaxChunks = 1024;
 
  private:
-  // Chunk number in the upper half, bytes taken of it in the lower (never more than kChunkBytes): one word, so
-  // that a bump is one compare-and-swap. Chunk 0 does not exist and counts as full.
+  // Chunk number in the upper half, bytes taken of it in the lower (never more than kChunkBytes): one word,
+  // so that a bump is one compare-and-swap. Chunk 0 does not exist and counts as full.
   std::atomic<std::uint64_t> cursor_{kChunkBytes};
   std::atomic<char*> chunks_[kMaxChunks] = {};
   std::atomic<std::size_t> mapped_{0};

@@ -25,7 +25,8 @@ std::uint64_t hash_of(StackId stack, std::uint64_t size, std::uint64_t rate) {
 BucketId HeapBuckets::publishable(StackId stack, std::uint64_t size, std::uint64_t rate) noexcept {
   // The segment first: numbers must not run out while memory has.
   const BucketId likely = next_id_.load(std::memory_order_relaxed);
-  if (likely >= kMaxBuckets || lazy_array(segments_[likely / kSegmentSize], kSegmentSize) == nullptr) return 0;
+  if (likely >= kMaxBuckets || lazy_array(segments_[likely / kSegmentSize], kSegmentSize) == nullptr)
+    return 0;
   const BucketId id = next_id_.fetch_add(1, std::memory_order_relaxed);
   if (id >= kMaxBuckets) {
     next_id_.fetch_sub(1, std::memory_order_relaxed);  // stays near the bound, so it never wraps

@@ -38,8 +38,8 @@ class HeapBuckets {
     const BucketId end = next_id_.load(std::memory_order_acquire);
     for (BucketId id = 1; id < end && id < kMaxBuckets; ++id) {
       const HeapBucket* bucket = at(id);
-      // A number whose row lost the race for its index word is never counted. Acquire pairs with the release in
-      // HeapRecorder: who sees a count sees the row's key.
+      // A number whose row lost the race for its index word is never counted. Acquire pairs with the release
+      // in HeapRecorder: who sees a count sees the row's key.
       if (bucket != nullptr && bucket->allocations.load(std::memory_order_acquire) != 0) visit(*bucket);
     }
   }

@@ -1,11 +1,11 @@
 // "Was this pointer sampled?" answered with "certainly not" for nearly every pointer, by one byte load.
 //
 // A byte per page number, modulo the table: it counts the live sampled blocks whose address falls on such a
-// page, and sticks at its maximum (then it only costs time). Neighbouring pages share a cache line, so a program that
-// frees what it just allocated stays in the first-level cache. An untouched filter is untouched memory.
+// page, and sticks at its maximum (then it only costs time). Neighbouring pages share a cache line, so a
+// program that frees what it just allocated stays in the first-level cache. An untouched filter is untouched
+// memory.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -17,12 +17,13 @@ class HeapFilter {
   // orders the increment before the load.
   [[nodiscard, gnu::always_inline]] bool may_contain(const void* block) const noexcept {
 #if defined(__x86_64__)
-    // One compare with memory where the compiler makes a load and a test of it: free() has no instruction to spare.
+    // One compare with memory where the compiler makes a load and a test of it: free() has no instruction to
+    // spare.
     bool hit = false;
     asm("cmpb $0, %1" : "=@ccne"(hit) : "m"(bytes_[index(block)]));
     return hit;
 #else
-    return bytes_[index(block)].load(std::memory_order_relaxed) != 0;
+    return __atomic_load_n(&bytes_[index(block)], __ATOMIC_RELAXED) != 0;
 #endif
   }
 
@@ -41,7 +42,9 @@ class HeapFilter {
     return (reinterpret_cast<std::uintptr_t>(block) >> kPageShift) & (kBytes - 1);
   }
 
-  std::atomic<std::uint8_t> bytes_[kBytes] = {};
+  // Accessed atomically; not std::atomic, because a million of its constructors are too many for Clang's
+  // constinit.
+  std::uint8_t bytes_[kBytes] = {};
 };
 
 [[gnu::visibility("hidden")]] extern constinit HeapFilter heap_filter;

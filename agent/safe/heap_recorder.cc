@@ -1,5 +1,6 @@
 #include "agent/safe/heap_recorder.h"
 
+#include <algorithm>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -29,9 +30,10 @@ std::uint64_t draw_distance(std::uint64_t& random, std::uint64_t rate) {
 }
 
 StackId intern_stack(const StartFrame& caller) {
-  Pc pcs[kMaxStackDepth];
   const auto depth = static_cast<std::size_t>(settings.stack_depth.load(std::memory_order_relaxed));
-  const Stack stack = capture_stack(caller, {pcs, depth});
+  // No larger than asked for: threads with small stacks and handlers on small alternate stacks allocate, too.
+  auto* pcs = static_cast<Pc*>(__builtin_alloca(std::min(depth, kMaxStackDepth) * sizeof(Pc)));
+  const Stack stack = capture_stack(caller, {pcs, std::min(depth, kMaxStackDepth)});
   if (stack.truncated) count(counters.stacks_truncated);
   if (stack.incomplete) count(counters.stacks_incomplete);
   if (stack.depth == 0) count(counters.stacks_empty);
@@ -46,8 +48,8 @@ StackId intern_stack(const StartFrame& caller) {
 
 void HeapRecorder::set_rate(std::uint64_t rate) noexcept {
   rate_.store(rate, std::memory_order_relaxed);
-  // This thread has allocated before it came here (the loader and libc do), and was told to look again later. Not
-  // when a distance was drawn: cutting it short would be a bias.
+  // This thread has allocated before it came here (the loader and libc do), and was told to look again later.
+  // Not when a distance was drawn: cutting it short would be a bias.
   if (thread_state.sample_rate == 0) thread_state.bytes_until_sample = 0;
 }
 
@@ -102,8 +104,9 @@ void HeapRecorder::on_alloc(const void* block, std::size_t size, std::uint64_t r
   const StackId stack = intern_stack(caller);
   const BucketId bucket = heap_buckets.find_or_add(stack, size, rate);
   if (bucket == 0) return count(counters.dropped_bucket_table_full);
-  // A record that is still there is of a block whose free went past our hooks (RTLD_DEEPBIND, an allocator's own
-  // entry points): the address belongs to a new block now, and an address must not stand in the table twice.
+  // A record that is still there is of a block whose free went past our hooks (RTLD_DEEPBIND, an allocator's
+  // own entry points): the address belongs to a new block now, and an address must not stand in the table
+  // twice.
   if (heap_filter.may_contain(block)) on_free(block);
   if (!heap_filter.add(block)) return count(counters.dropped_contended);
   if (!live_table.insert(block, bucket)) {
@@ -136,6 +139,8 @@ void HeapRecorder::put_back(const void* block, BucketId taken) noexcept {
   count(counters.dropped_live_table_full);
 }
 
-void HeapRecorder::on_free(const void* block) noexcept { let_go(take(block)); }
+void HeapRecorder::on_free(const void* block) noexcept {
+  let_go(take(block));
+}
 
 }  // namespace profagent::safe

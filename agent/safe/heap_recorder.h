@@ -30,16 +30,16 @@ class HeapRecorder {
 #endif
   }
 
-  // Makes this thread's next allocation take the slow path, without touching the draw. For a signal handler on that
-  // thread.
+  // Makes this thread's next allocation take the slow path, without touching the draw. For a signal handler
+  // on that thread.
   static void look_soon() noexcept;
 
   // The other half, after is_due(size): the rate at which this allocation is sampled, 0 when it is not. Also
   // sets the thread up on first use. A distance that was drawn before a change of rate keeps the old one.
   [[nodiscard]] std::uint64_t wants(std::size_t size) noexcept;
 
-  // Instead of wants(), where nothing can be recorded: a signal handler that interrupted a recorder. The borrowed
-  // counter has to be set again, or this thread would not be sampled for the next 2^64 bytes.
+  // Instead of wants(), where nothing can be recorded: a signal handler that interrupted a recorder. The
+  // borrowed counter has to be set again, or this thread would not be sampled for the next 2^64 bytes.
   void pass_over(std::size_t size) noexcept;
 
   // `block` of `size` bytes was allocated and wants(size) gave `rate`, not 0. `caller` called the allocator.
@@ -55,10 +55,13 @@ class HeapRecorder {
   void put_back(const void* block, BucketId taken) noexcept;
   void let_go(BucketId taken) noexcept;
 
-  // Starts or stops sampling: `rate` in mean bytes, 0 is off. Blocks recorded before stay known. The calling thread
-  // follows at once; another one with its next sample, or, when sampling was off, within a MiB of allocations.
+  // Starts or stops sampling: `rate` in mean bytes, 0 is off. Blocks recorded before stay known. The calling
+  // thread follows at once; another one with its next sample, or, when sampling was off, within a MiB of
+  // allocations.
   void set_rate(std::uint64_t rate) noexcept;
-  [[nodiscard]] std::uint64_t rate() const noexcept { return rate_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t rate() const noexcept {
+    return rate_.load(std::memory_order_relaxed);
+  }
 
  private:
   std::atomic<std::uint64_t> rate_{0};

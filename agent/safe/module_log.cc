@@ -38,7 +38,8 @@ void copy_build_id(SeenModule& module, std::uintptr_t load_bias) {
       const std::uintptr_t content = name + ((note->n_namesz + 3U) & ~std::uintptr_t{3});
       const std::uintptr_t next = content + ((note->n_descsz + 3U) & ~std::uintptr_t{3});
       if (next > end || next <= at) break;
-      if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 && note->n_descsz <= SeenModule::kMaxBuildId &&
+      if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
+          note->n_descsz <= SeenModule::kMaxBuildId &&
           std::memcmp(reinterpret_cast<const void*>(name), "GNU", 4) == 0) {
         module.build_id_size = note->n_descsz;
         std::memcpy(module.build_id, reinterpret_cast<const void*>(content), note->n_descsz);

@@ -5,6 +5,8 @@
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <link.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
 #include "agent/safe/sys.h"
@@ -16,40 +18,12 @@ namespace {
 constinit std::atomic<RuleTable*> the_table = nullptr;
 static_assert(std::is_trivially_destructible_v<std::atomic<RuleTable*>>);
 
-// The program headers must lie in the module's first page, the only one that is surely mapped.
-constexpr std::uintptr_t kFirstPage = 4096;
-
-// The loaded segment of the module at `base` that holds `address`. A module's range may have holes between its
-// segments; inside one segment every byte can be read.
-bool find_segment(CfiMemory& module, std::uintptr_t base, std::uintptr_t address, std::uintptr_t& begin,
-                  std::uintptr_t& end) noexcept {
-  Elf64_Ehdr header;
-  if (!module.load(base, header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
-      header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phoff > kFirstPage ||
-      header.e_phnum > (kFirstPage - header.e_phoff) / sizeof(Elf64_Phdr)) {
-    return false;
-  }
-  std::uintptr_t bias = 0;
-  bool first = true;
-  for (std::size_t i = 0; i < header.e_phnum; ++i) {
-    Elf64_Phdr segment;
-    if (!module.load(base + header.e_phoff + i * sizeof segment, segment)) return false;
-    if (segment.p_type != PT_LOAD) continue;
-    // The header is where the first segment starts, else these are not the headers of what is mapped here.
-    if (first && segment.p_offset != 0) return false;
-    if (first) bias = base - (segment.p_vaddr & ~std::uintptr_t{4095});
-    first = false;
-    begin = bias + segment.p_vaddr;
-    end = begin + segment.p_filesz;
-    if (address >= begin && address < end) return (segment.p_flags & PF_R) != 0;
-  }
-  return false;
-}
-
 struct Module {
   std::uintptr_t begin = 0;
   std::uintptr_t end = 0;
   std::uintptr_t eh_frame_header = 0;
+  std::uintptr_t bias = 0;
+  bool is_program = false;
 };
 
 bool find_module(Pc pc, Module& module) noexcept {
@@ -58,7 +32,51 @@ bool find_module(Pc pc, Module& module) noexcept {
   module.begin = reinterpret_cast<std::uintptr_t>(found.dlfo_map_start);
   module.end = reinterpret_cast<std::uintptr_t>(found.dlfo_map_end);
   module.eh_frame_header = reinterpret_cast<std::uintptr_t>(found.dlfo_eh_frame);
+  module.bias = found.dlfo_link_map->l_addr;
+  module.is_program = *found.dlfo_link_map->l_name == 0;
   return module.eh_frame_header != 0;
+}
+
+struct ProgramHeaders {
+  const Elf64_Phdr* first = nullptr;
+  std::size_t count = 0;
+};
+
+ProgramHeaders program_headers(const Module& module) noexcept {
+  // When the linker left gaps between the program's segments (lld does), glibc reports the one segment of the pc
+  // as its mapping, without the ELF header. The kernel says where the program's headers are.
+  if (module.is_program) return {reinterpret_cast<const Elf64_Phdr*>(getauxval(AT_PHDR)), getauxval(AT_PHNUM)};
+  // The headers must lie in the module's first page, the only one that is surely mapped.
+  constexpr std::uintptr_t kFirstPage = 4096;
+  if (module.end - module.begin < kFirstPage) return {};
+  const auto* header = reinterpret_cast<const Elf64_Ehdr*>(module.begin);
+  if (std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_phentsize != sizeof(Elf64_Phdr) ||
+      header->e_phoff > kFirstPage || header->e_phnum > (kFirstPage - header->e_phoff) / sizeof(Elf64_Phdr)) {
+    return {};
+  }
+  return {reinterpret_cast<const Elf64_Phdr*>(module.begin + header->e_phoff), header->e_phnum};
+}
+
+// The loaded segment that holds the module's call-frame information. Between segments there may be holes; inside
+// one every byte can be read.
+CfiMemory segment_of(const Module& module) noexcept {
+  const ProgramHeaders headers = program_headers(module);
+  for (std::size_t i = 0; i < headers.count; ++i) {
+    const Elf64_Phdr& segment = headers.first[i];
+    if (segment.p_type != PT_LOAD || (segment.p_flags & PF_R) == 0) continue;
+    const std::uintptr_t begin = module.bias + segment.p_vaddr;
+    if (module.eh_frame_header - begin < segment.p_filesz) {
+      return {begin, begin + segment.p_filesz, CfiMemory::Trust::kDirect};
+    }
+  }
+  return {0, 0, CfiMemory::Trust::kDirect};
+}
+
+// Read by the kernel, so the bounds only keep distances in 32 bits.
+CfiMemory surroundings_of(const Module& module) noexcept {
+  constexpr std::uintptr_t kReach = std::uintptr_t{1} << 30U;
+  const std::uintptr_t header = module.eh_frame_header;
+  return {header < kReach ? 0 : header - kReach, header + kReach, CfiMemory::Trust::kProbe};
 }
 
 // mov $15, %rax (or %eax); syscall
@@ -126,14 +144,8 @@ RuleTable* rule_table() noexcept {
 CfiLookup::CfiLookup(Pc pc, CfiMemory::Trust trust) noexcept : memory_(0, 0, trust) {
   Module module;
   if (!find_module(pc, module)) return;
-  std::uintptr_t begin = module.begin;
-  std::uintptr_t end = module.end;
-  memory_ = CfiMemory(begin, end, trust);
-  if (trust == CfiMemory::Trust::kDirect) {
-    memory_ = find_segment(memory_, module.begin, module.eh_frame_header, begin, end)
-                  ? CfiMemory(begin, end, trust)
-                  : CfiMemory(module.begin, module.end, CfiMemory::Trust::kProbe);
-  }
+  if (trust == CfiMemory::Trust::kDirect) memory_ = segment_of(module);
+  if (trust == CfiMemory::Trust::kProbe || memory_.begin() == memory_.end()) memory_ = surroundings_of(module);
   CfiFunction function;
   found_ = find_function(memory_, module.eh_frame_header, pc, function) &&
            find_row(memory_, function, pc, row_);

@@ -28,7 +28,8 @@ bool same_stack(const InternedStack& entry, std::span<const Pc> pcs, std::uint64
 StackId StackTable::publishable(std::span<const Pc> pcs, std::uint64_t hash) noexcept {
   // Numbers and their segment first: what a full table refuses must not use up the arena.
   const StackId likely = next_id_.load(std::memory_order_relaxed);
-  if (likely >= kSlots || lazy_array(segments_[likely / kSegmentSize], kSegmentSize) == nullptr) return kOverflowStack;
+  if (likely >= kSlots || lazy_array(segments_[likely / kSegmentSize], kSegmentSize) == nullptr)
+    return kOverflowStack;
   auto* entry = static_cast<InternedStack*>(arena.allocate(sizeof(InternedStack) + pcs.size_bytes()));
   if (entry == nullptr) return kOverflowStack;
   entry->hash = hash;

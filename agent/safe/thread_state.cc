@@ -6,6 +6,8 @@ namespace profagent::safe {
 
 constinit thread_local ThreadState thread_state;
 
-int* SafeSection::errno_location() noexcept { return __errno_location(); }
+int* SafeSection::errno_location() noexcept {
+  return __errno_location();
+}
 
 }  // namespace profagent::safe

@@ -25,10 +25,12 @@ struct ThreadState {
 static_assert(std::is_trivially_destructible_v<ThreadState>);
 static_assert(sizeof(ThreadState) <= 64);
 
-[[gnu::visibility("hidden")]] extern constinit thread_local ThreadState thread_state [[gnu::tls_model("initial-exec")]];
+[[gnu::visibility("hidden")]] extern constinit thread_local ThreadState thread_state
+    [[gnu::tls_model("initial-exec")]];
 
 // Guards our own work on the program's threads: true when this thread is not inside the agent already (a
-// signal handler, or an allocator that calls itself), and keeps errno. Never held across a call that can block.
+// signal handler, or an allocator that calls itself), and keeps errno. Never held across a call that can
+// block.
 class SafeSection {
  public:
   SafeSection() noexcept : saved_errno_(*errno_location()), outermost_(thread_state.depth++ == 0) {

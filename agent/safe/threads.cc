@@ -25,7 +25,8 @@ ThreadSlot* Threads::claim(pid_t tid) noexcept {
   for (std::size_t i = 0; free_.load(std::memory_order_relaxed) > 0 && i < end && i < kMaxThreads; ++i) {
     ThreadSlot* slab = slabs_[i / kSlabSize].load(std::memory_order_acquire);
     pid_t expected = 0;
-    if (slab != nullptr && slab[i % kSlabSize].tid.compare_exchange_strong(expected, tid, std::memory_order_acq_rel)) {
+    if (slab != nullptr &&
+        slab[i % kSlabSize].tid.compare_exchange_strong(expected, tid, std::memory_order_acq_rel)) {
       // A slot between used_ and its first claim also reads 0; the count is a hint and must not wrap.
       std::size_t free = free_.load(std::memory_order_relaxed);
       for (int attempt = 0; attempt < kMaxTries && free > 0; ++attempt) {

@@ -27,8 +27,8 @@ class Threads {
   // Frees the slots of threads that are gone. Our thread only.
   void reclaim() noexcept;
 
-  // In the child of fork(): the calling thread goes on under a new tid; the others' slots are reclaimed as those of
-  // threads that are gone.
+  // In the child of fork(): the calling thread goes on under a new tid; the others' slots are reclaimed as
+  // those of threads that are gone.
   void on_fork_child() noexcept;
 
   // Counted by looking: a total that is kept could be copied by fork() between a claim and its addition.

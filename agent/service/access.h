@@ -31,6 +31,8 @@ struct PeerUser {
 };
 
 [[nodiscard]] PeerUser find_peer_user(int socket);
+// The same for TCP without netlink, which sandboxes forbid: find_peer_user()'s second choice.
+[[nodiscard]] PeerUser find_peer_user_in_proc(int socket);
 
 // Why this user may not ask; nullopt when he may. For a remote peer see refuse_token().
 [[nodiscard]] std::optional<std::string> refuse_peer(const AccessPolicy& policy, const PeerUser& peer,

@@ -225,25 +225,37 @@ PeerUser ask_unix(int socket) {
   return {peer.uid, {}, false};
 }
 
+// The answer at once where no connection has to be looked up.
+std::optional<PeerUser> read_ends(int socket, Ends* ends) {
+  if (!read_end(socket, SYS_getsockname, &ends->family, ends->own, &ends->own_port)) {
+    return PeerUser{std::nullopt, "the socket has no name", false};
+  }
+  if (ends->family == AF_UNIX) return ask_unix(socket);
+  if (!read_end(socket, SYS_getpeername, &ends->family, ends->peer, &ends->peer_port)) {
+    return PeerUser{std::nullopt, "the client is gone", false};
+  }
+  unmap_v4(ends);
+  if (!is_loopback(*ends)) return PeerUser{std::nullopt, "the client is on another machine", true};
+  return std::nullopt;
+}
+
 }  // namespace
 
 PeerUser find_peer_user(int socket) {
   Ends ends;
-  if (!read_end(socket, SYS_getsockname, &ends.family, ends.own, &ends.own_port)) {
-    return {std::nullopt, "the socket has no name", false};
-  }
-  if (ends.family == AF_UNIX) return ask_unix(socket);
-  if (!read_end(socket, SYS_getpeername, &ends.family, ends.peer, &ends.peer_port)) {
-    return {std::nullopt, "the client is gone", false};
-  }
-  unmap_v4(&ends);
-  if (!is_loopback(ends)) return {std::nullopt, "the client is on another machine", true};
-
+  if (auto known = read_ends(socket, &ends)) return *known;
   const Answer netlink = ask_sock_diag(ends);
   if (netlink.uid) return {netlink.uid, {}, false};
   const Answer proc = read_proc_net(ends);
   if (proc.uid) return {proc.uid, {}, false};
   return {std::nullopt, netlink.problem + "; " + proc.problem, false};
+}
+
+PeerUser find_peer_user_in_proc(int socket) {
+  Ends ends;
+  if (auto known = read_ends(socket, &ends)) return *known;
+  Answer proc = read_proc_net(ends);
+  return {proc.uid, std::move(proc.problem), false};
 }
 
 }  // namespace profagent::service

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "agent/service/demangle_parser.h"
 
@@ -311,7 +312,10 @@ std::string DemangleParser::source_name() {
 std::string DemangleParser::operator_name(NameTraits& traits) {
   if (take("cv")) {
     traits.no_return_type = true;
-    return "operator " + type().text();
+    const bool outer = std::exchange(in_conversion_, true);
+    std::string target = type().text();
+    in_conversion_ = outer;
+    return "operator " + target;
   }
   if (take("li")) return "operator\"\" " + source_name();
   if (peek() == 'v' && is_digit(peek(1))) {

@@ -128,6 +128,7 @@ class DemangleParser {
   std::size_t written_ = 0;
   int depth_ = 0;
   int lambda_depth_ = 0;
+  bool in_conversion_ = false;  // the target of a conversion operator
 };
 
 // The code of an operator: two letters, its spelling, and how many operands it takes in an expression

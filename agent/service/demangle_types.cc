@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "agent/service/demangle_parser.h"
 
@@ -102,7 +103,8 @@ DemangledType DemangleParser::type_without_remembering(bool& remember_it) {
         return named_type(remember_it);
       }
       Type parameter = template_param();
-      if (peek() == 'I') {
+      // In `operator T*<int>` the arguments are the operator's.
+      if (peek() == 'I' && !in_conversion_) {
         remember(parameter);
         template_args(false);
       }
@@ -250,7 +252,9 @@ DemangledType DemangleParser::d_type(bool& remember_it) {
     case 'p': {
       next();
       next();
-      return type();
+      Type pattern = type();
+      if (lambda_depth_ > 0) pattern = {.left = "(" + pattern.text() + ")..."};
+      return pattern;
     }
     case 't':
     case 'T':
@@ -328,8 +332,8 @@ DemangledType DemangleParser::template_param() {
   expect('_');
   // The parameters of a generic lambda have no arguments.
   if (lambda_depth_ > 0) return {.left = "auto:" + std::to_string(index + 1)};
-  if (index < template_args_.size()) return template_args_[index];
-  // Its argument may come later, see fill_forward_references(). The digit is never 0, which would end a text.
+  if (index < template_args_.size() && !in_conversion_) return template_args_[index];
+  // Its argument comes later, see fill_forward_references().
   if (index >= 250) return {.left = "auto"};
   return {.left = {'\1', static_cast<char>(index + 1)}};
 }
@@ -393,6 +397,7 @@ void DemangleParser::template_args(bool collect) {
   const Level level(*this);
   expect('I');
   const std::string component = last_component_;
+  const bool conversion = std::exchange(in_conversion_, false);
   // T_ inside of these arguments still means those of before, unless they belong to the same name.
   if (collect) template_args_.clear();
   std::vector<Type> args;
@@ -405,6 +410,7 @@ void DemangleParser::template_args(bool collect) {
     if (collect) template_args_.push_back(std::move(argument));
   }
   last_component_ = component;
+  in_conversion_ = conversion;
 }
 
 DemangledType DemangleParser::template_arg() {
@@ -419,6 +425,7 @@ DemangledType DemangleParser::template_arg() {
       expression_primary();
       return {.left = "..."};
     }
+    case 'I':  // as GCC wrote packs before 4.7
     case 'J': {
       next();
       Type pack{.left = "", .pack = true};

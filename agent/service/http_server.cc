@@ -39,6 +39,7 @@
 #include "agent/safe/sys.h"
 #include "agent/service/fd_table.h"
 #include "agent/service/http_screen.h"
+#include "agent/service/own_memory.h"
 
 namespace profagent::service {
 
@@ -104,7 +105,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Session& operator=(const Session&) = delete;
 
   ~Session() {
-    --server_.open;
+    if (--server_.open == 0) own_memory::trim();
     server_.options.counters->connections_open.store(server_.open, std::memory_order_relaxed);
   }
 

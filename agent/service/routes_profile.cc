@@ -1,5 +1,5 @@
 // One profile kind over HTTP: the order of the checks and the texts are those of Go's handlers.
-#include <charconv>
+#include <algorithm>
 
 #include "agent/service/routes_pages.h"
 
@@ -40,20 +40,33 @@ Answer delta(ProfileSource& source, std::string_view seconds_text, std::int64_t 
   return collect(source, static_cast<double>(*seconds), query, std::string(source.kind().name) + "-delta");
 }
 
-// Only plain decimal fractions: what strconv.ParseFloat takes beyond that (hex, inf, 1e3) nobody sends.
+// Only plain decimal fractions: what strconv.ParseFloat takes beyond that (hex, inf, 1e3) nobody sends. Not
+// std::from_chars, whose floating-point form brings libm in.
 double parse_fraction_or_zero(std::string_view text) noexcept {
+  const std::size_t point = text.find('.');
+  const std::string_view whole = text.substr(0, point);
+  const std::string_view rest = point == std::string_view::npos ? std::string_view() : text.substr(point + 1);
+  if (whole.empty() && rest.empty()) return 0;
   double value = 0;
-  const auto [end, error] =
-      std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
-  return error == std::errc() && end == text.data() + text.size() ? value : 0;
+  double unit = 1;
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  for (const char c : whole) {
+    if (!is_digit(c)) return 0;
+    value = value * 10 + (c - '0');
+  }
+  for (const char c : rest) {
+    if (!is_digit(c)) return 0;
+    unit /= 10;
+    value += (c - '0') * unit;
+  }
+  return value;
 }
 
 Answer over_time(ProfileSource& source, std::string_view seconds_text, const Query& query) {
   const ProfileKind& kind = source.kind();
   double seconds = kind.fractional_seconds ? parse_fraction_or_zero(seconds_text)
                                            : static_cast<double>(parse_int(seconds_text).value_or(0));
-  // Written so that a NaN takes the default too.
-  if (!(seconds > 0)) seconds = kind.default_seconds;
+  if (seconds <= 0) seconds = kind.default_seconds;
   if (seconds > static_cast<double>(kMaxSeconds)) return refuse_long_request();
   return collect(source, seconds, query, std::string(kind.name));
 }

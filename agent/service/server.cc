@@ -14,6 +14,7 @@
 
 #include "agent/safe/sys.h"
 #include "agent/service/fd_table.h"
+#include "agent/service/own_memory.h"
 #include "agent/service/server_thread.h"
 
 namespace profagent::service {
@@ -104,6 +105,10 @@ void Service::serve() noexcept {
   const bool own_table = take_own_fd_table({fds, count}, options_.keep_stderr);
   shared_fd_table_.store(!own_table, std::memory_order_relaxed);
   started_at_.store(time(nullptr), std::memory_order_relaxed);
+  if (!own_memory::open()) {
+    problem_.store("no address space for the agent's memory (ulimit -v?)", std::memory_order_relaxed);
+    return;
+  }
   try {
     const Site site = options_.make_site();
     HttpServerOptions http;
@@ -119,6 +124,7 @@ void Service::serve() noexcept {
     // Nothing may leave the thread: it would end the program.
     problem_.store("the server has failed (out of memory or descriptors)", std::memory_order_relaxed);
   }
+  own_memory::trim();
 }
 
 std::vector<Fact> Service::facts() const {
@@ -142,7 +148,7 @@ std::vector<Fact> Service::facts() const {
                    std::string(shared_fd_table_.load(std::memory_order_relaxed)
                                    ? "in the program's table, high numbers: the kernel refuses a table of our own"
                                    : "in a table of our own")});
-  facts.push_back({"service", "last_problem", std::string(last_problem())});
+  facts.push_back({"service", "last_problem", std::string(last_problem() == nullptr ? "" : last_problem())});
   const auto counter = [&](const char* name, const std::atomic<std::uint64_t>& value) {
     number("service", name, value.load(std::memory_order_relaxed));
   };
@@ -155,6 +161,12 @@ std::vector<Fact> Service::facts() const {
   counter("requests_cancelled", counters_.requests_cancelled);
   counter("errors", counters_.errors);
   counter("restarts", counters_.restarts);
+  const own_memory::Stats memory = own_memory::stats();
+  number("memory", "reserved_bytes", memory.reserved);
+  number("memory", "held_bytes", memory.held);
+  number("memory", "in_use_bytes", memory.in_use);
+  number("memory", "peak_held_bytes", memory.peak_held);
+  number("memory", "failures", memory.failures);
   return facts;
 }
 

@@ -10,11 +10,11 @@
 #include <cstdint>
 #include <vector>
 
-#include <pthread.h>
 #include <sys/types.h>
 
 #include "agent/service/http_server.h"
 #include "agent/service/listen.h"
+#include "agent/service/server_thread.h"
 
 namespace profagent::service {
 
@@ -22,7 +22,7 @@ struct ServiceOptions {
   // Must live for ever. Opened before.
   const Listeners* listeners = nullptr;
   // The next pthread_create: a hook of ours must not see this thread.
-  decltype(&pthread_create) create_thread = nullptr;
+  CreateThread create_thread = nullptr;
   // Builds what is served. Called on the new thread, may throw and allocate.
   Site (*make_site)() = nullptr;
   unsigned idle_seconds = 0;  // the thread ends after so long without a client; 0: never

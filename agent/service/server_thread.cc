@@ -33,7 +33,7 @@ long address_of(T* pointer) noexcept {
   return reinterpret_cast<long>(pointer);
 }
 
-int create_with(decltype(&pthread_create) create, int inherit, void* (*body)(void*), void* argument) noexcept {
+int create_with(CreateThread create, int inherit, void* (*body)(void*), void* argument) noexcept {
   pthread_attr_t attributes;
   if (const int error = pthread_attr_init(&attributes); error != 0) return error;
   // The program's static TLS lies inside of the stack as well; this includes it.
@@ -52,7 +52,7 @@ int create_with(decltype(&pthread_create) create, int inherit, void* (*body)(voi
 
 }  // namespace
 
-int create_service_thread(decltype(&pthread_create) create, void* (*body)(void*), void* argument) noexcept {
+int create_service_thread(CreateThread create, void* (*body)(void*), void* argument) noexcept {
   // Directly: the program may have a handler in front of pthread_sigmask, and so may we.
   constexpr std::uint64_t kLibcSignals =
       (std::uint64_t{1} << (kFirstLibcSignal - 1)) | (std::uint64_t{1} << (kSecondLibcSignal - 1));

@@ -8,9 +8,12 @@
 
 namespace profagent::service {
 
+// pthread_create, or whatever pointer leads past our own hook of it.
+using CreateThread = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+
 // Creates the thread: detached, small stack, SCHED_OTHER whatever the caller's policy, all signals blocked from its first
 // instruction on. The caller's signal mask is as before. Returns pthread_create's error.
-[[nodiscard]] int create_service_thread(decltype(&pthread_create) create, void* (*body)(void*), void* argument) noexcept;
+[[nodiscard]] int create_service_thread(CreateThread create, void* (*body)(void*), void* argument) noexcept;
 
 // On the thread, first: name, cancellation off, nice, the process' CPU set instead of the creator's.
 void settle_service_thread() noexcept;

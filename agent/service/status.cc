@@ -87,9 +87,11 @@ std::vector<Fact> agent_facts(const AgentInfo& info) {
 
   facts.push_back({"memory", "recorders_mapped_bytes", number(safe::arena.mapped())});
   facts.push_back({"memory", "recorders_limit_bytes", number(safe::arena.limit())});
-  const OwnMemoryStats own = own_memory_stats();
-  facts.push_back({"memory", "service_mapped_bytes", number(own.mapped)});
-  facts.push_back({"memory", "service_used_bytes", number(own.used)});
+  const own_memory::Stats own = own_memory::stats();
+  facts.push_back({"memory", "service_reserved_bytes", number(own.reserved)});
+  facts.push_back({"memory", "service_held_bytes", number(own.held)});
+  facts.push_back({"memory", "service_peak_held_bytes", number(own.peak_held)});
+  facts.push_back({"memory", "service_in_use_bytes", number(own.in_use)});
 
   safe::for_each_counter([&](std::string_view name, std::string_view, std::uint64_t value) {
     facts.push_back({"counters", std::string(name), number(value)});

@@ -39,6 +39,7 @@ struct Snapshot {
 
   void add(const std::vector<std::uint64_t>& addresses, const Values& values, std::int64_t bytes = 0) {
     std::vector<LocationIndex> stack;
+    stack.reserve(addresses.size());
     for (const std::uint64_t address : addresses) stack.push_back(frame(address));
     const std::array<Label, 1> labels = {{{profile.intern("bytes"), kEmptyString, bytes}}};
     profile.add_sample(stack, values, labels);
@@ -46,8 +47,9 @@ struct Snapshot {
 };
 
 proto::Profile encoded_delta(const Snapshot& before, const Snapshot& after) {
-  const proto::Profile result = testing::decode(gzipped_pprof(delta(before.profile, after.profile)));
-  CHECK(testing::broken_rules(result) == std::vector<std::string>{});
+  proto::Profile result = testing::decode(gzipped_pprof(delta(before.profile, after.profile)));
+  const std::vector<std::string> none;
+  CHECK(testing::broken_rules(result) == none);
   return result;
 }
 

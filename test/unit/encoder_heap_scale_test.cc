@@ -1,6 +1,7 @@
 #include "encoder/heap_scale.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <limits>
 
 namespace profagent::encoder {
@@ -29,6 +30,18 @@ TEST_CASE("nothing is scaled when everything was recorded") {
 
 TEST_CASE("an object far larger than the rate stands for itself") {
   CHECK(scale_heap_sample(2, std::int64_t{1} << 40, kRate) == HeapAmount{2, std::int64_t{1} << 41});
+}
+
+TEST_CASE("our exponential is the library's, to the last bit or its neighbour") {
+  CHECK(exp_of(0) == 1);
+  CHECK(exp_of(-701) == 0);
+  CHECK(exp_of(-1e300) == 0);
+  for (double x = -1e-9; x >= -700; x *= 1.01) {
+    const double expected = std::exp(x);
+    CAPTURE(x);
+    CHECK(exp_of(x) >= std::nextafter(expected, 0.0));
+    CHECK(exp_of(x) <= std::nextafter(expected, 2.0));
+  }
 }
 
 TEST_CASE("scaling never leaves the range of its type") {

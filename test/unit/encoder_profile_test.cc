@@ -21,8 +21,9 @@ using Stack = std::vector<LocationIndex>;
 
 // Decodes what the profile encodes to, having checked it against all rules.
 proto::Profile round_trip(const Profile& profile) {
-  const proto::Profile result = testing::decode(gzipped_pprof(profile));
-  CHECK(testing::broken_rules(result) == std::vector<std::string>{});
+  proto::Profile result = testing::decode(gzipped_pprof(profile));
+  const std::vector<std::string> none;
+  CHECK(testing::broken_rules(result) == none);
   return result;
 }
 

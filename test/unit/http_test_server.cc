@@ -117,7 +117,7 @@ int connect_to(const sockaddr* name, socklen_t length) {
 
 }  // namespace
 
-TestServer::TestServer(unsigned idle_seconds, service::AccessPolicy access, bool) : idle_seconds_(idle_seconds) {
+TestServer::TestServer(unsigned idle_seconds, service::AccessPolicy access) : idle_seconds_(idle_seconds) {
   char folder[] = "/tmp/profagent-test-XXXXXX";
   folder_ = mkdtemp(folder);
   the_access = std::move(access);
@@ -141,7 +141,7 @@ TestServer::~TestServer() {
   rmdir(folder_.c_str());
 }
 
-bool TestServer::start() {
+bool TestServer::start() const {
   service::ServiceOptions options;
   options.listeners = &the_listeners;
   options.create_thread = &pthread_create;
@@ -151,8 +151,8 @@ bool TestServer::start() {
 }
 
 std::uint16_t TestServer::port() const { return the_listeners.all()[0].address.port; }
-service::Service& TestServer::service() { return the_service; }
-service::Listeners& TestServer::listeners() { return the_listeners; }
+service::Service& TestServer::service() const { return the_service; }
+service::Listeners& TestServer::listeners() const { return the_listeners; }
 
 Client::Client(std::uint16_t port) {
   sockaddr_in name = {};

@@ -24,16 +24,16 @@ extern const std::string kHeapBytes;
 
 class TestServer {
  public:
-  explicit TestServer(unsigned idle_seconds = 0, service::AccessPolicy access = {}, bool deny_own_table = false);
+  explicit TestServer(unsigned idle_seconds = 0, service::AccessPolicy access = {});
   TestServer(const TestServer&) = delete;
   TestServer& operator=(const TestServer&) = delete;
   ~TestServer();
 
   [[nodiscard]] std::uint16_t port() const;
   [[nodiscard]] std::string socket_path() const { return folder_ + "/test.sock"; }
-  [[nodiscard]] service::Service& service();
-  [[nodiscard]] service::Listeners& listeners();
-  bool start();
+  [[nodiscard]] service::Service& service() const;
+  [[nodiscard]] service::Listeners& listeners() const;
+  bool start() const;
 
  private:
   std::string folder_;

@@ -6,8 +6,10 @@
 // The result file is a page of counters, shared by all processes of a run (see struct Counts); stacks that differ
 // are appended to /tmp/result.txt as module+offset. A difference is classified by facts about the frame at which the
 // walks part, never by its size:
-//   no_cfi    the last frame on which both agree has no call-frame information (JIT, assembly): from there on
-//             both follow a frame pointer, by different checks
+//   stops     the last frame on which both agree has no call-frame information (JIT, assembly), libunwind's
+//             stack ends there (it believes no frame pointer that is more than 16 KiB away, for one), and we went on
+//             and arrived by rules at the thread's outermost frame, or filled the room
+//   no_cfi    the same frame, but any other difference
 //   oracle    libunwind stops with an error in a frame for which the module has call-frame information, and we go on
 //   other     everything else: a bug until explained
 #include <atomic>
@@ -22,7 +24,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/safe/rule_cache.h"
@@ -36,10 +38,10 @@ namespace {
 
 constexpr std::size_t kDepth = 256;
 constexpr unsigned kMallocPeriod = 499;
-constexpr long kSignalPeriodMicroseconds = 1000;
+constexpr long kSignalPeriodNanoseconds = 1000000;
 constexpr std::uint64_t kMaxReports = 200;
 
-enum Class { kIdentical, kNoCfi, kOracle, kOther, kClasses };
+enum Class { kIdentical, kStops, kNoCfi, kOracle, kOther, kClasses };
 
 struct Counts {
   std::atomic<std::uint64_t> samples[2];  // by signal, at malloc
@@ -71,9 +73,14 @@ std::size_t walk_by_oracle(unw_context_t* context, bool exact, Pc* pcs, std::siz
     unw_word_t ip = 0;
     oracle.get_reg(&cursor, UNW_REG_IP, &ip);
     if (ip == 0) break;
-    const bool signal_frame = depth > 0 && oracle.is_signal_frame(&cursor) > 0;
-    pcs[depth++] = interrupted || signal_frame ? ip : ip - 1;
-    interrupted = signal_frame;
+    // libunwind says "signal frame" of the frame that was interrupted; the one before it is the trampoline, which was
+    // not called either.
+    if (depth > 0 && oracle.is_signal_frame(&cursor) > 0) {
+      interrupted = true;
+      ++pcs[depth - 1];
+    }
+    pcs[depth++] = interrupted ? ip : ip - 1;
+    interrupted = false;
     error = oracle.step(&cursor);
     if (error <= 0) break;
   }
@@ -130,13 +137,13 @@ void compare(const Stack& stack, const Pc* ours, const Pc* theirs, std::size_t d
   if (same > 0) {
     const auto kind = profagent::safe::look_up_rule(ours[same - 1], profagent::safe::CfiMemory::Trust::kDirect).kind();
     if (kind == profagent::safe::RuleKind::kNoCfi) {
-      verdict = kNoCfi;
+      verdict = same == depth && !stack.incomplete ? kStops : kNoCfi;
     } else if (same == depth && error < 0 && same < stack.depth) {
       verdict = kOracle;
     }
   }
   ++counts->by_class[verdict];
-  static const char* const kNames[] = {"identical", "no_cfi", "oracle", "other"};
+  static const char* const kNames[] = {"identical", "stops", "no_cfi", "oracle", "other"};
   report(kNames[verdict], stack, ours, theirs, depth, error);
 }
 
@@ -174,10 +181,16 @@ void on_signal(int, siginfo_t*, void* raw) {
   busy = false;
 }
 
+// A POSIX timer: neither fork() nor exec() passes it on, so it cannot kill a program without our handler.
 void arm() {
-  itimerval period{};
-  period.it_value.tv_usec = period.it_interval.tv_usec = kSignalPeriodMicroseconds;
-  setitimer(ITIMER_PROF, &period, nullptr);
+  timer_t timer;
+  sigevent event{};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGPROF;
+  if (timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer) != 0) return;
+  itimerspec period{};
+  period.it_value.tv_nsec = period.it_interval.tv_nsec = kSignalPeriodNanoseconds;
+  timer_settime(timer, 0, &period, nullptr);
 }
 
 void after_fork() {

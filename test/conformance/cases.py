@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Which of the cases that must be shown has which test?
+
+Cases are tags of Catch2 test cases, such as TEST_CASE("...", "[H01][H02]"), and "# [V01]" in scripts.
+Usage: cases.py TEST_FOLDER [--table]. Without --table it only reports cases that have no test, and fails if there are any.
+"""
+
+import pathlib
+import re
+import sys
+
+
+def expand(text):
+    """"H01-H03 V01" -> H01 H02 H03 V01"""
+    for part in text.split():
+        first, _, last = part.partition("-")
+        letter, digits = first[0], first[1:]
+        end = int(last[1:]) if last else int(digits)
+        for number in range(int(digits), end + 1):
+            yield f"{letter}{number:0{len(digits)}d}"
+
+
+# Conformance cases (two digits), then rows of the fault table (as written there). V12, V13 and V15 need line numbers or a CPU
+# profile and come with those.
+REQUIRED = list(
+    expand(
+        "H01-H24 D01-D13 M01-M15 S01-S07 V01-V11 V14 V16-V24 "
+        "A1-A10 A14 A15 B7 B9 C1-C15 E1-E6 F10 F14 I1 J10"
+    )
+)
+
+
+def find_tests(folder):
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".cc":
+            pattern = re.compile(r'TEST_CASE\(\s*"((?:[^"\\]|\\.)*)"(?:\s*,\s*"([^"]*)")?\s*\)')
+            matches = [(m.group(1), m.group(2) or "") for m in pattern.finditer(path.read_text(errors="replace"))]
+        elif path.suffix == ".sh":
+            matches = [(path.name, line) for line in path.read_text().splitlines() if line.startswith("# [")]
+        else:
+            continue
+        for title, tags in matches:
+            for tag in re.findall(r"\[([A-Z]\d+)\]", tags + title):
+                found.setdefault(tag, []).append(f"{path.relative_to(folder)}: {title}")
+    return found
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    found = find_tests(folder)
+    if "--table" in sys.argv:
+        for case in REQUIRED:
+            print(f"| {case} | {'; '.join(found.get(case, ['-']))} |")
+    missing = [case for case in REQUIRED if case not in found]
+    for case in missing:
+        print(f"no test for {case}")
+    sys.exit(1 if missing else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+// The clients that people use, as they are: `go tool pprof`, google/pprof, curl, and checkprof for what
+// scrapers demand.
+#include <cstdlib>
+#include <regex>
+
+#include <catch2/catch.hpp>
+
+#include "test/support/kinds.h"
+#include "test/support/victim.h"
+
+using namespace profagent::test;
+
+namespace {
+
+const Environment kExact = {{"PROFAGENT_MEM_PROFILE_RATE", "1"}};
+
+std::string tool(const std::string& name) {
+  return std::string(getenv("TOOL_DIR")) + "/" + name;  // NOLINT(concurrency-mt-unsafe)
+}
+
+// One of the pprof clients; a private HOME keeps its copies of the profiles apart.
+Outcome client(const std::string& name, Arguments arguments) {
+  const TempDir dir;
+  arguments.insert(arguments.begin(), tool(name));
+  return run(arguments, {{"PPROF_TMPDIR", dir.path()}});
+}
+
+Outcome go_pprof(Arguments arguments) {
+  return client("go_pprof", std::move(arguments));
+}
+
+// The rows "flat flat% sum% cum cum% name" of -top, without the head that names the time and the total.
+std::string rows_of(const std::string& top) {
+  const std::size_t at = top.find("flat%");
+  return at == std::string::npos ? "" : top.substr(top.find('\n', at) + 1);
+}
+
+}  // namespace
+
+TEST_CASE("every profile passes the scrapers' rules", "[V01]") {
+  Victim victim("namespaced", {}, kExact);
+  for (const std::string name : kSnapshotKinds) {
+    const std::string url = victim.url("/debug/pprof/" + name);
+    CAPTURE(url);
+    const Outcome once = run({tool("checkprof"), url, url + "?seconds=1"});
+    CHECK(once.out == url + ": ok\n" + url + "?seconds=1: ok\n");
+    CHECK(once.ok());
+    const Outcome twice = run({tool("checkprof"), "-sequence", url, url, url});
+    CHECK(twice.out == url + ": ok\n" + url + ": ok\n" + url + ": ok\n");
+  }
+}
+
+TEST_CASE("consecutive scrapes of a busy program pass the scrapers' rules", "[V01]") {
+  Victim victim("storm", {"4000"}, {{"PROFAGENT_MEM_PROFILE_RATE", "4096"}});
+  const std::string url = victim.url("/debug/pprof/allocs");
+  const Outcome outcome = run({tool("checkprof"), "-sequence", url, url, url, url});
+  CHECK(outcome.out == url + ": ok\n" + url + ": ok\n" + url + ": ok\n" + url + ": ok\n");
+}
+
+TEST_CASE("pprof -raw reads every profile, binary and text, and sees the same totals", "[V02][M11]") {
+  Victim victim("leak", {"--times", "3"}, kExact);
+  for (const std::string name : kSnapshotKinds) {
+    for (const std::string query : {"", "?debug=1", "?seconds=1"}) {
+      CAPTURE(name, query);
+      for (const char* program : {"go_pprof", "pprof"}) {
+        const Outcome raw =
+            client(program, {"-raw", "-symbolize=none", victim.url("/debug/pprof/" + name + query)});
+        CAPTURE(raw.err);
+        CHECK(raw.ok());
+        CHECK(raw.out.find("PeriodType: space bytes") != std::string::npos);
+        if (query.empty()) CHECK(raw.out.find(" leaky ") != std::string::npos);
+      }
+    }
+  }
+  const auto total = [&](const std::string& query, const std::string& type) {
+    const Outcome top =
+        go_pprof({"-top", "-unit=B", "-sample_index=" + type, victim.url("/debug/pprof/heap" + query)});
+    std::smatch match;
+    return std::regex_search(top.out, match, std::regex("of (\\d+B?) total")) ? match[1].str()
+                                                                              : top.out + top.err;
+  };
+  for (const char* type : {"inuse_space", "inuse_objects", "alloc_space"})
+    CHECK(total("", type) == total("?debug=1", type));
+}
+
+TEST_CASE("pprof -top names the type and the functions", "[M01][M02]") {
+  Victim victim("leak", {"--times", "2"}, kExact);
+  const Outcome heap = go_pprof({"-top", "-unit=B", victim.url("/debug/pprof/heap")});
+  CHECK(heap.out.find("File: leak\n") != std::string::npos);
+  CHECK(heap.out.find("Type: inuse_space\n") != std::string::npos);
+  CHECK(std::regex_search(rows_of(heap.out),
+                          std::regex("^\\s*3999986B\\s+\\S+\\s+\\S+\\s+3999986B\\s+\\S+\\s+leaky\n")));
+  const Outcome allocs = go_pprof({"-top", "-unit=B", victim.url("/debug/pprof/allocs")});
+  CHECK(allocs.out.find("Type: alloc_space\n") != std::string::npos);
+  CHECK(std::regex_search(rows_of(allocs.out),
+                          std::regex("^\\s*4000006B\\s+\\S+\\s+\\S+\\s+4000006B\\s+\\S+\\s+tidy\n")));
+  const Outcome traces = go_pprof({"-traces", victim.url("/debug/pprof/heap")});
+  CHECK(traces.ok());
+  CHECK(std::regex_search(traces.out, std::regex("bytes:  1.91MB\n\\s+3.81MB   leaky\n\\s+main\n")));
+}
+
+TEST_CASE("Go's pprof and google/pprof print the same names, with and without the binary", "[V10]") {
+  const TempDir dir;
+  const std::string copy = dir.file("copied");
+  REQUIRE(run({"cp", victim_path("namespaced"), copy}).ok());
+  Victim victim(copy, {}, kExact);
+  const std::string file = dir.file("heap.pb.gz");
+  write_text(file, victim.get("/debug/pprof/heap").body);
+  const auto names = [&](const char* program) {
+    return rows_of(client(program, {"-top", "-nodefraction=0", file}).out);
+  };
+  const std::string with_binary = names("go_pprof");
+  CHECK(with_binary.find("shop::Order::add_item\n") != std::string::npos);
+  CHECK(with_binary.find("shop::store\n") != std::string::npos);
+  CHECK(names("pprof") == with_binary);
+  REQUIRE(run({"mv", copy, dir.file("moved")}).ok());
+  CHECK(names("go_pprof") == with_binary);
+  CHECK(names("pprof") == with_binary);
+}
+
+TEST_CASE("google/pprof finds code by the linker's name", "[V11]") {
+  Victim victim("namespaced", {}, kExact);
+  const Outcome listing =
+      client("pprof", {"-weblist=add_item", "-output=/dev/stdout", victim.url("/debug/pprof/heap")});
+  CAPTURE(listing.err);
+  CHECK(listing.ok());
+  CHECK(listing.out.find("shop::Order::add_item") != std::string::npos);
+}
+
+TEST_CASE("what pprof writes again is still right", "[V14]") {
+  Victim victim("namespaced", {}, kExact);
+  const TempDir dir;
+  for (const char* program : {"go_pprof", "pprof"}) {
+    const std::string file = dir.file(program);
+    const Outcome written = client(program, {"-proto", "-output=" + file, victim.url("/debug/pprof/heap")});
+    CAPTURE(written.err);
+    CHECK(written.ok());
+    CHECK(run({tool("checkprof"), file}).out == file + ": ok\n");
+    const Profile again = Profile::parse(read_text(file));
+    CHECK(again.total("inuse_space").in("shop::Order::add_item") == 3000017);
+  }
+}
+
+TEST_CASE("growth shows only at the leak: -base, -diff_base", "[M15]") {
+  Victim victim("leak", {"--times", "4"}, kExact);
+  const TempDir dir;
+  const std::string first = dir.file("first.pb.gz");
+  write_text(first, victim.get("/debug/pprof/heap").body);
+  victim.command("other");
+  victim.command("other");
+  for (const char* option : {"-base=", "-diff_base="}) {
+    const Outcome top = go_pprof({"-top", "-unit=B", option + first, victim.url("/debug/pprof/heap")});
+    CAPTURE(option, top.out, top.err);
+    CHECK(std::regex_search(rows_of(top.out),
+                            std::regex("^\\s*3999986B\\s+\\S+\\s+\\S+\\s+3999986B\\s+\\S+\\s+other_leak\n")));
+    CHECK(top.out.find(" leaky\n") == std::string::npos);
+    CHECK(top.out.find(" tidy\n") == std::string::npos);
+  }
+}
+
+TEST_CASE("-seconds asks for a delta", "[V16]") {
+  Victim victim("leak", {}, kExact);
+  const Outcome top = go_pprof({"-top", "-seconds=2", victim.url("/debug/pprof/heap")});
+  CAPTURE(top.err);
+  CHECK(top.ok());
+  CHECK(std::regex_search(top.out, std::regex("Duration: 2(\\.\\d+)?s")));
+}
+
+TEST_CASE("pprof prints our words for what is not there", "[V17]") {
+  Victim victim("leak");
+  for (const char* program : {"go_pprof", "pprof"}) {
+    const Outcome outcome = client(program, {"-top", victim.url("/debug/pprof/nosuch")});
+    CHECK(outcome.exit_code == 2);
+    CHECK(outcome.err.find("server response: 404 Not Found - Unknown profile") != std::string::npos);
+  }
+}
+
+TEST_CASE("pprof's web pages show our profile", "[V18]") {
+  Victim victim("leak", {}, kExact);
+  Process server({tool("go_pprof"), "-http=127.0.0.1:0", "-no_browser", victim.url("/debug/pprof/heap")}, {});
+  std::uint16_t port = 0;
+  REQUIRE(eventually([&] { return (port = listening_port(server.pid())) != 0; }));
+  for (const char* page : {"/ui/flamegraph", "/ui/top", "/ui/source?f=leaky", "/ui/peek?f=leaky"}) {
+    CAPTURE(page);
+    const Response answer = http(
+        Address::tcp(port), {.target = page, .headers = {{"Host", "127.0.0.1:" + std::to_string(port)}}});
+    CHECK(answer.status == 200);
+    CHECK(answer.body.find("leaky") != std::string::npos);
+  }
+}
+
+TEST_CASE("two processes of one program merge into the same rows", "[V19]") {
+  Victim first("leak", {"--times", "2"}, kExact);
+  Victim second("leak", {"--times", "3"}, kExact);
+  const Outcome top =
+      go_pprof({"-top", "-unit=B", first.url("/debug/pprof/heap"), second.url("/debug/pprof/heap")});
+  CAPTURE(top.out, top.err);
+  CHECK(std::regex_search(rows_of(top.out),
+                          std::regex("^\\s*9999965B\\s+\\S+\\s+\\S+\\s+9999965B\\s+\\S+\\s+leaky\n")));
+}
+
+TEST_CASE("clients that need names ask /symbol for them", "[S06]") {
+  Victim victim("namespaced", {}, kExact);
+  Process proxy({tool("checkprof"), "-proxy", victim.url("/debug/pprof/heap")}, {});
+  REQUIRE(proxy.wait_for_output("\n"));
+  std::string url = proxy.out();
+  url.pop_back();
+  for (const char* program : {"go_pprof", "pprof"}) {
+    const Outcome top = client(program, {"-top", "-unit=B", "-nodefraction=0", "-symbolize=remote", url});
+    CAPTURE(top.out, top.err);
+    CHECK(top.out.find(" shop::Order::add_item\n") != std::string::npos);
+    CHECK(top.out.find(" main\n") != std::string::npos);
+  }
+}
+
+TEST_CASE("google/pprof symbolizes the text form by its memory map", "[M13]") {
+  Victim victim("leak", {"--times", "2"}, kExact);
+  const TempDir dir;
+  const std::string file = dir.file("heap.txt");
+  write_text(file, victim.get("/debug/pprof/heap?debug=1").body);
+  const Outcome top = client("pprof", {"-top", "-unit=B", file});
+  CAPTURE(top.out, top.err);
+  CHECK(std::regex_search(top.out, std::regex("3999986B .* leaky\n")));
+}
+
+TEST_CASE("curl by TCP and by the Unix socket, into a file that pprof reads", "[H21]") {
+  Victim victim("leak", {}, kExact);
+  const TempDir dir;
+  const std::string file = dir.file("heap.pb.gz");
+  const Outcome local = run({"curl", "-sS", "--fail", "--unix-socket", victim.socket_path(), "-o", file,
+                             "http://localhost/debug/pprof/heap"});
+  CHECK(local.ok());
+  CHECK(go_pprof({"-top", file}).out.find(" leaky\n") != std::string::npos);
+  CHECK(run({"curl", "-sS", "--fail", victim.url("/debug/pprof/heap?debug=1")})
+            .out.rfind("heap profile: ", 0) == 0);
+}
