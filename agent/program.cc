@@ -80,24 +80,22 @@ bool is_wrapper(std::string_view name) {
   return false;
 }
 
-void read_executable_name(char (&name)[256]) {
-  char path[4096];
-  // The link tells what runs; argv[0] is whatever the caller liked.
-  long length = safe::sys::call(SYS_readlink, reinterpret_cast<long>("/proc/self/exe"),
-                                reinterpret_cast<long>(path), sizeof(path) - 1);
-  std::string_view found;
-  if (length > 0) {
-    found = {path, static_cast<std::size_t>(length)};
-  } else if (const auto* given = reinterpret_cast<const char*>(getauxval(AT_EXECFN)); given != nullptr) {
-    found = given;
+void copy_base_name(std::string_view path, char (&name)[256]) {
+  path.remove_prefix(path.rfind('/') + 1);  // npos + 1 is 0
+  path = path.substr(0, sizeof(name) - 1);
+  std::memcpy(name, path.data(), path.size());
+  name[path.size()] = '\0';
+}
+
+void read_names(Program& program) {
+  if (const auto* path = reinterpret_cast<const char*>(getauxval(AT_EXECFN)); path != nullptr) {
+    copy_base_name(path, program.started_as);
   }
-  found.remove_prefix(found.rfind('/') + 1);  // npos + 1 is 0
-  // The kernel's word for an executable that was replaced meanwhile, or runs from a memfd.
-  constexpr std::string_view kDeleted = " (deleted)";
-  if (found.ends_with(kDeleted)) found.remove_suffix(kDeleted.size());
-  if (found.size() >= sizeof(name)) found = found.substr(0, sizeof(name) - 1);
-  std::memcpy(name, found.data(), found.size());
-  name[found.size()] = '\0';
+  char target[4096];
+  const long length = safe::sys::call(SYS_readlink, reinterpret_cast<long>("/proc/self/exe"),
+                                      reinterpret_cast<long>(target), sizeof(target));
+  copy_base_name(length > 0 ? std::string_view(target, static_cast<std::size_t>(length)) : program.started_as,
+                 program.name);
 }
 
 const char* soname_of(const link_map& object) {
@@ -140,13 +138,13 @@ bool matches_any(std::string_view patterns, std::string_view name) noexcept {
 
 Program identify_program() noexcept {
   Program program;
-  read_executable_name(program.name);
+  read_names(program);
   if (getauxval(AT_SECURE) != 0) {
     program.reason = "the program runs with more privileges than its caller (AT_SECURE)";
   } else if (is_second_copy()) {
     program.reason = "another copy of the agent is loaded";
   } else if (const char* globs = safe::settings.programs.load(std::memory_order_relaxed); *globs != '\0') {
-    program.role = matches_any(globs, program.name) ? Role::kProfiled : Role::kDormant;
+    program.role = matches_any(globs, program.name) || matches_any(globs, program.started_as) ? Role::kProfiled : Role::kDormant;
     program.reason = "not named in PROFAGENT_PROGRAMS";
   } else {
     program.role = is_wrapper(program.name) ? Role::kDormant : Role::kProfiled;

@@ -9,6 +9,7 @@
 
 #include "agent/safe/arena.h"
 #include "agent/safe/counters.h"
+#include "agent/safe/sys.h"
 
 namespace profagent::safe {
 
@@ -19,19 +20,35 @@ namespace {
 
 constexpr std::size_t kMaxPath = 4096;
 
+// The ELF header of a loaded object, with its program headers in the same page; nullptr when it is not mapped.
+// When the linker left gaps between an object's segments (lld does), glibc reports one segment as the mapping; the header is
+// then where the object's addresses begin.
+const ElfW(Ehdr) * find_header(std::uintptr_t start, std::uintptr_t load_bias) {
+  for (const std::uintptr_t at : {start, load_bias}) {
+    if (at == 0 || !sys::is_readable(at)) continue;
+    const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(at);
+    if (std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) continue;
+    if (header->e_phoff > 4096 || header->e_phoff + header->e_phnum * sizeof(ElfW(Phdr)) > 4096) continue;
+    return header;
+  }
+  return nullptr;
+}
+
 // Finds NT_GNU_BUILD_ID in the mapped notes of a loaded module. The module is alive: one of its functions is
 // on the caller's stack.
 void copy_build_id(SeenModule& module, std::uintptr_t load_bias) {
-  const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(module.start);
-  if (std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return;
-  // Not beyond the page known to be mapped.
-  if (header->e_phoff > 4096 || header->e_phoff + header->e_phnum * sizeof(ElfW(Phdr)) > 4096) return;
-  const auto* segments = reinterpret_cast<const ElfW(Phdr)*>(module.start + header->e_phoff);
+  const ElfW(Ehdr)* header = find_header(module.start, load_bias);
+  if (header == nullptr) return;
+  const auto base = reinterpret_cast<std::uintptr_t>(header);
+  const auto* segments = reinterpret_cast<const ElfW(Phdr)*>(base + header->e_phoff);
   for (std::size_t i = 0; i < header->e_phnum; ++i) {
     if (segments[i].p_type != PT_NOTE) continue;
     std::uintptr_t at = load_bias + segments[i].p_vaddr;
     const std::uintptr_t end = at + segments[i].p_memsz;
-    if (at < module.start || end > module.end || end < at) continue;
+    // Notes of the object itself: in the page of its header or inside the reported mapping.
+    const bool with_header = at >= base && end <= base + 4096;
+    const bool inside = at >= module.start && end <= module.end;
+    if (end < at || !(with_header || inside)) continue;
     while (at + sizeof(ElfW(Nhdr)) <= end) {
       const auto* note = reinterpret_cast<const ElfW(Nhdr)*>(at);
       const std::uintptr_t name = at + sizeof(*note);

@@ -52,14 +52,15 @@ class PackedRule {
 // kFromSp, kFromBp, kEnd or kFull.
 PackedRule pack(const CfiRow& row, bool signal_frame) noexcept;
 
-// Direct-mapped: the index is a bijection of the low bits for a given tag, so index and tag together are the pc.
+// Direct-mapped: the index is the low bits of the pc and the tag all others, so an entry is for exactly one pc. No hash: it
+// would scatter neighbours over cache lines, and lengthen the chain of dependent instructions that is a walk's time.
 class RuleTable {
  public:
   static constexpr unsigned kIndexBits = 15;
   static constexpr std::size_t kEntries = std::size_t{1} << kIndexBits;
 
   static constexpr std::uintptr_t tag_of(Pc pc) noexcept { return pc >> kIndexBits; }
-  static constexpr std::size_t index_of(Pc pc) noexcept { return (pc ^ pc >> kIndexBits) & (kEntries - 1); }
+  static constexpr std::size_t index_of(Pc pc) noexcept { return pc & (kEntries - 1); }
 
   // The kind is kNone when there is no entry.
   [[nodiscard]] PackedRule find(Pc pc) const noexcept {

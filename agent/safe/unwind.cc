@@ -63,12 +63,6 @@ class FastWalk {
  private:
   static constexpr std::uintptr_t kNever = ~std::uintptr_t{0};
 
-  PackedRule rule_of(Pc pc) noexcept {
-    if (table_ != nullptr) {
-      if (const PackedRule rule = table_->find(pc); rule.kind() != RuleKind::kNone) return rule;
-    }
-    return look_up_rule(pc, trust());
-  }
   CfiMemory::Trust trust() const noexcept {
     return window_.trusting() ? CfiMemory::Trust::kDirect : CfiMemory::Trust::kProbe;
   }
@@ -79,8 +73,8 @@ class FastWalk {
 
   // Called with each new frame whose sp is at or above next_sp_. True: outer frames were taken over, and `frame` is
   // the last of them, recorded.
-  bool meet(Frame& frame, std::uint32_t& depth) noexcept;
-  bool take_over(std::uint32_t index, Frame& frame, std::uint32_t& depth) noexcept;
+  bool meet(Frame& frame) noexcept;
+  bool take_over(std::uint32_t index, Frame& frame) noexcept;
   void copy_taken(std::uint32_t from, std::uint32_t to, Frame& frame) noexcept;
   void stop_remembering() noexcept {
     cache_->forget();
@@ -110,60 +104,102 @@ class FastWalk {
   bool hash_again_ = false;
 };
 
+// The members that change with every frame live in locals while the loop turns: stores of pcs would make the compiler
+// load members again each time.
 WalkEnd FastWalk::run(Frame frame) noexcept {
   if (!window_.enter(frame.sp)) {
     if (capacity_ != 0) pcs_[depth_++] = frame.pc;
     hash_again_ = true;
     return WalkEnd::kLost;
   }
+  const RuleTable* const table = table_;
+  Pc* const first = pcs_;
+  Pc* const full = pcs_ + capacity_;
+  Pc* next = first;
   std::uintptr_t end = window_.end();
-  for (unsigned skipped = 0;;) {
-    const bool skip = depth_ == 0 && skipped < kMaxSkippedFrames && is_skipped(frame.pc);
+  std::uintptr_t next_sp = next_sp_;
+  std::uint64_t sum = 0;
+  std::uint64_t power = 1;
+  WalkFrame* record = scratch_;
+  const auto store_members = [&] {
+    depth_ = static_cast<std::uint32_t>(next - first);
+    sum_ = sum;
+    power_ = power;
+    recorded_ = static_cast<std::uint32_t>(record - scratch_);
+  };
+  const auto load_members = [&] {
+    next = first + depth_;
+    sum = sum_;
+    power = power_;
+    record = scratch_ + recorded_;
+    end = window_.end();
+    next_sp = next_sp_;
+  };
+  WalkEnd result = WalkEnd::kLost;
+  unsigned to_skip = skipped_bytes.load(std::memory_order_relaxed) != 0 ? kMaxSkippedFrames : 0;
+  for (;;) {
+    const bool skip = to_skip != 0 && is_skipped(frame.pc);
     if (skip) {
-      ++skipped;
-    } else if (frame.sp >= next_sp_ && meet(frame, depth_)) {
-      end = window_.end();
+      --to_skip;
     } else {
-      if (depth_ == capacity_) return WalkEnd::kTruncated;
-      pcs_[depth_++] = frame.pc;
-    }
-    const PackedRule rule = rule_of(frame.pc);
-    if (!skip && !joined_) {
-      sum_ += frame.pc * power_;
-      power_ *= kHashFactor;
-      if (cache_ != nullptr) {
-        WalkFrame& record = scratch_[recorded_++];
-        record.pc = frame.pc;
-        record.sp = frame.sp;
-        record.bp = frame.bp;
-        record.rule = rule;
+      to_skip = 0;
+      bool taken = false;
+      if (frame.sp >= next_sp) {
+        store_members();
+        taken = meet(frame);
+        load_members();
+      }
+      if (!taken) {
+        if (next == full) {
+          result = WalkEnd::kTruncated;
+          break;
+        }
+        *next++ = frame.pc;
       }
     }
-    if (!rule.is_plain()) {
-      const StepResult result = step(rule.kind(), frame);
-      end = window_.end();
-      if (result == StepResult::kNext) continue;
-      if (result == StepResult::kEnd) return WalkEnd::kOutermost;
-      return result == StepResult::kUnknownRegister ? WalkEnd::kNeedsRegisters : WalkEnd::kLost;
+    PackedRule rule = table != nullptr ? table->find(frame.pc) : PackedRule();
+    if (rule.kind() == RuleKind::kNone) rule = look_up_rule(frame.pc, trust());
+    if (!skip && !joined_) {
+      sum += frame.pc * power;
+      power *= kHashFactor;
+      if (cache_ != nullptr) {
+        record->pc = frame.pc;
+        record->sp = frame.sp;
+        record->bp = frame.bp;
+        record->rule = rule;
+        ++record;
+      }
     }
     std::uintptr_t cfa = frame.sp + rule.cfa_offset();
-    if (rule.kind() == RuleKind::kFromBp) {
-      if (frame.bp < frame.sp) return WalkEnd::kLost;
+    if (rule.kind() != RuleKind::kFromSp) {
+      if (rule.kind() != RuleKind::kFromBp) {
+        store_members();
+        const StepResult stepped = step(rule.kind(), frame);
+        load_members();
+        if (stepped == StepResult::kNext) continue;
+        if (stepped == StepResult::kEnd) result = WalkEnd::kOutermost;
+        if (stepped == StepResult::kUnknownRegister) result = WalkEnd::kNeedsRegisters;
+        break;
+      }
       cfa = frame.bp + rule.cfa_offset();
-      if (cfa < frame.bp) return WalkEnd::kLost;
+      if (frame.bp < frame.sp || cfa < frame.bp) break;
     }
     if (cfa > end) {
       const std::uintptr_t lowest = rule.bp_distance() > kWord ? rule.bp_distance() : kWord;
-      if (!window_.reach(cfa - lowest, cfa)) return WalkEnd::kLost;
+      if (!window_.reach(cfa - lowest, cfa)) break;
       end = window_.end();
     }
     const std::uintptr_t return_address = load(cfa - kWord);
     if (rule.bp_distance() != 0) frame.bp = load(cfa - rule.bp_distance());
     frame.sp = cfa;
-    if (return_address == 0) return WalkEnd::kOutermost;
     frame.pc = caller_pc(ReturnAddress{return_address});
-    if (!is_code_address(frame.pc)) return WalkEnd::kLost;
+    if (!is_code_address(frame.pc)) {
+      if (return_address == 0) result = WalkEnd::kOutermost;
+      break;
+    }
   }
+  store_members();
+  return result;
 }
 
 [[gnu::noinline]] StepResult FastWalk::step(RuleKind kind, Frame& frame) noexcept {
@@ -201,8 +237,8 @@ WalkEnd FastWalk::run(Frame frame) noexcept {
   return is_code_address(frame.pc) ? StepResult::kNext : StepResult::kLost;
 }
 
-[[gnu::noinline]] bool FastWalk::meet(Frame& frame, std::uint32_t& depth) noexcept {
-  if (depth == capacity_) return false;
+[[gnu::noinline]] bool FastWalk::meet(Frame& frame) noexcept {
+  if (depth_ == capacity_) return false;
   WalkFrame* remembered = cache_->frames();
   const std::uint32_t last = cache_->end();
   if (!joined_) {
@@ -211,7 +247,7 @@ WalkEnd FastWalk::run(Frame frame) noexcept {
   const bool same = candidate_ < last && remembered[candidate_].sp == frame.sp && remembered[candidate_].pc == frame.pc;
   if (same) cache_->prepare(candidate_);
   if (same && (remembered[candidate_].bp == frame.bp || !remembered[candidate_].bp_matters)) {
-    if (window_.trusting()) return take_over(candidate_, frame, depth);
+    if (window_.trusting()) return take_over(candidate_, frame);
     // Code without rules lies below: walk on, only notice that nothing changed.
     if (joined_) ++candidate_;
   } else if (joined_) {
@@ -225,29 +261,26 @@ WalkEnd FastWalk::run(Frame frame) noexcept {
   return false;
 }
 
-bool FastWalk::take_over(std::uint32_t index, Frame& frame, std::uint32_t& depth) noexcept {
-  const WalkFrame* remembered = cache_->frames();
+bool FastWalk::take_over(std::uint32_t index, Frame& frame) noexcept {
+  const WalkFrame* const remembered = cache_->frames();
   const WalkFrame* inner = remembered + index;
-  const WalkFrame* last = remembered + cache_->end() - 1;
-  std::uint32_t taken = depth;
-  std::uintptr_t end = window_.end();
-  bool changed = false;
-  pcs_[taken++] = inner->pc;
-  while (inner != last && inner->rule.is_plain() && taken < capacity_) {
-    const WalkFrame* outer = inner + 1;
-    if (outer->sp > end) {
-      if (!window_.reach(outer->sp - kWord, outer->sp)) break;
-      end = window_.end();
-    }
-    if (load(outer->sp - kWord) != outer->pc + 1 ||
-        (inner->compare_saved_bp && load(outer->sp - inner->rule.bp_distance()) != outer->bp)) {
-      changed = true;
-      break;
-    }
-    pcs_[taken++] = outer->pc;
+  const std::uint32_t room = capacity_ - depth_ - 1;
+  const WalkFrame* limit = remembered + inner->run_end;
+  if (limit > inner + room) limit = inner + room;
+  if (limit->sp > window_.end() && !window_.reach(limit->sp - kWord, limit->sp)) {
+    while (limit->sp > window_.end() && limit != inner) --limit;
+  }
+  Pc* next = pcs_ + depth_;
+  *next++ = inner->pc;
+  while (inner != limit) {
+    const WalkFrame* const outer = inner + 1;
+    if (load(outer->sp - kWord) != outer->pc + 1) break;
+    if (inner->compare_saved_bp && load(outer->sp - inner->rule.bp_distance()) != outer->bp) break;
+    *next++ = outer->pc;
     inner = outer;
   }
-  depth = taken;
+  const bool changed = inner != limit;
+  depth_ = static_cast<std::uint32_t>(next - pcs_);
   const auto reached = static_cast<std::uint32_t>(inner - remembered);
   if (changed && joined_) {
     stop_remembering();

@@ -58,6 +58,8 @@ void WalkCache::prepare(std::uint32_t index) noexcept {
         frame.bp_matters = true;
     }
     frame.compare_saved_bp = outer_matters && saves_bp;
+    const bool passable = !outermost && frame.rule.is_plain();
+    frame.run_end = passable ? all[prepared_ + 1].run_end : static_cast<std::uint16_t>(prepared_);
     frame.hash = (outermost ? kHashSeed : all[prepared_ + 1].hash) * kHashFactor + frame.pc;
   }
 }

@@ -32,9 +32,10 @@ struct WalkFrame {
   std::uintptr_t bp = 0;
   PackedRule rule;
   // Set by prepare():
-  bool bp_matters = false;       // the frames further out depend on this bp
+  bool bp_matters = false;        // the frames further out depend on this bp
   bool compare_saved_bp = false;  // the slot of this frame decides a bp that matters
-  std::uint64_t hash = 0;        // of the stack from this frame outwards, unfinished
+  std::uint16_t run_end = 0;      // the first opaque or outermost frame from here on
+  std::uint64_t hash = 0;         // of the stack from this frame outwards, unfinished
 };
 
 // A walk's frames lie leaf first in [leaf, end) of one of two buffers, while the next walk is written into the other.

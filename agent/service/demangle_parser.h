@@ -23,6 +23,7 @@ struct DemangledType {
   Shape shape = Shape::kPlain;
   bool pack = false;             // the expansion of a parameter pack
   std::size_t pack_size = 0;  // of a pack
+  int parameter = -1;         // of the template: T_ is 0
 
   [[nodiscard]] std::string text() const;
 };

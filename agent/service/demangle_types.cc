@@ -332,7 +332,11 @@ DemangledType DemangleParser::template_param() {
   expect('_');
   // The parameters of a generic lambda have no arguments.
   if (lambda_depth_ > 0) return {.left = "auto:" + std::to_string(index + 1)};
-  if (index < template_args_.size() && !in_conversion_) return template_args_[index];
+  if (index < template_args_.size() && !in_conversion_) {
+    Type argument = template_args_[index];
+    argument.parameter = static_cast<int>(index);
+    return argument;
+  }
   // Its argument comes later, see fill_forward_references().
   if (index >= 250) return {.left = "auto"};
   return {.left = {'\1', static_cast<char>(index + 1)}};
@@ -370,6 +374,8 @@ DemangledType DemangleParser::substitution(bool in_prefix) {
   expect('_');
   if (index >= substitutions_.size()) throw NotMangled();
   Type result = substitutions_[index];
+  // A parameter of the function that is a parameter again, but of the lambda.
+  if (result.parameter >= 0 && lambda_depth_ > 0) result = {.left = "auto:" + std::to_string(result.parameter + 1)};
   // The last component, for a constructor that follows.
   const std::size_t colons = result.left.rfind("::");
   last_component_ = colons == std::string::npos ? result.left : result.left.substr(colons + 2);

@@ -16,7 +16,8 @@ ModuleSet modules_of_now() {
   seen.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     const safe::SeenModule* module = safe::module_log.at(i);
-    if (module == nullptr) continue;
+    // Without a name: the main executable, which is never unloaded.
+    if (module == nullptr || *module->path == '\0') continue;
     seen.push_back({module->start, module->end, module->path, {module->build_id, module->build_id_size}, i});
   }
   return ModuleSet::now(seen);

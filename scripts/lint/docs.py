@@ -21,6 +21,7 @@ TEXT = re.compile(r'^PROFAGENT_TEXT\((\w+),\s*"(\w+)",', re.MULTILINE)
 VARIABLE = re.compile(r"\bPROFAGENT_[A-Z_]*[A-Z]\b")
 PATH = re.compile(r'/debug/[a-z]+(?:/[a-z_]+)?/?')
 MENTIONED_FILE = re.compile(r"(?<![\w/.-])(?:agent|hooks|encoder|scripts|test|docs)/[\w/.-]+\.(?:h|cc|c|def|py|sh|md|txt|proto)\b")
+LITERAL = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
@@ -68,7 +69,8 @@ def check_code(root):
     for path in project_files(root, (".h", ".cc", ".c", ".def", ".py", ".sh", ".build")):
         text = read_text(root, path)
         if path.startswith(("agent/service/", "hooks/")):
-            for variable in sorted(set(re.findall(r'"[^"\n]*?(PROFAGENT_[A-Z_]*[A-Z])\b', text)) - numbers.keys() - texts):
+            literals = " ".join(LITERAL.findall(text))
+            for variable in sorted(set(VARIABLE.findall(literals)) - numbers.keys() - texts):
                 yield f"{path}: {variable} has no row in {SETTINGS_TABLE}"
         if path.startswith("scripts/lint/"):
             continue

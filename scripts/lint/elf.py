@@ -1,6 +1,7 @@
 """What binutils say about an object, as Python values."""
 
 import re
+import struct
 import subprocess
 
 
@@ -40,7 +41,18 @@ def tls_size(file):
     return int(found.group(1), 16) if found else 0
 
 
-def init_entries(file):
-    """How many functions run at load."""
-    found = re.search(r"\.init_array\s+\w+\s+\w+\s+\w+\s+(\w+)", run("readelf", "-SW", file))
-    return int(found.group(1), 16) // 8 if found else 0
+def init_functions(file):
+    """Names of the functions that run at load."""
+    section = re.search(r"\.init_array\s+INIT_ARRAY\s+\w+\s+(\w+)\s+(\w+)", run("readelf", "-SW", file))
+    if not section:
+        return []
+    offset, size = (int(part, 16) for part in section.groups())
+    with open(file, "rb") as image:
+        image.seek(offset)
+        addresses = [entry for (entry,) in struct.iter_unpack("<Q", image.read(size))]
+    names = {}
+    for line in run("nm", "-C", file).splitlines():
+        address, _, name = line.partition(" ")
+        if address:
+            names.setdefault(int(address, 16), name[2:])
+    return [names.get(address, hex(address)) for address in addresses]

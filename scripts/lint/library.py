@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The one file that we deploy enters a stranger's process: what it exports, needs and does at load is checked here.
 
-usage: library.py LIBRARY VERSION_SCRIPT GOLDEN_EXPORTS GOLDEN_IMPORTS
+usage: library.py LIBRARY VERSION_SCRIPT GOLDEN_FOLDER
 """
 
+import os
 import re
 import sys
 
@@ -14,8 +15,6 @@ from sources import finish
 NEEDED = {"libc.so.6", "ld-linux-x86-64.so.2"}
 NEWEST_GLIBC = (2, 36)
 MOST_TLS = 512
-# Each function that runs at load needs a reason: frame_dummy, and the agent's constructor.
-MOST_INIT = 2
 DYNAMIC_TLS = {"R_X86_64_DTPMOD64", "R_X86_64_DTPOFF64", "R_X86_64_TLSDESC"}
 
 
@@ -53,11 +52,10 @@ def check_dynamic(library):
         yield "RPATH or RUNPATH"
 
 
-def check_load(library):
+def check_load(library, golden):
     if elf.tls_size(library) >= MOST_TLS:
         yield f"{elf.tls_size(library)} bytes of TLS: at most {MOST_TLS - 1}, else small thread stacks fail"
-    if elf.init_entries(library) > MOST_INIT:
-        yield f"{elf.init_entries(library)} functions run at load: at most {MOST_INIT}"
+    yield from compare(set(elf.init_functions(library)), golden, "runs at load")
     for name in sorted(elf.relocation_types(library) & DYNAMIC_TLS):
         yield f"{name}: dynamic TLS allocates on first access"
 
@@ -71,9 +69,10 @@ def check_imports(library, golden):
             yield f"{name}: newer than Debian 12's glibc"
 
 
-def main(library, version_script, golden_exports, golden_imports):
-    problems = [*check_exports(library, version_script, golden_exports), *check_dynamic(library), *check_load(library),
-                *check_imports(library, golden_imports)]
+def main(library, version_script, golden):
+    exports, imports, init = (os.path.join(golden, name) for name in ("exports.txt", "imports.txt", "init.txt"))
+    problems = [*check_exports(library, version_script, exports), *check_dynamic(library), *check_load(library, init),
+                *check_imports(library, imports)]
     return finish(problems, len(elf.dynamic_symbols(library, "--defined-only")))
 
 

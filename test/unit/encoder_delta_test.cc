@@ -160,6 +160,20 @@ TEST_CASE("an address is a frame, however the snapshots describe it") {
   CHECK(got.string_table(static_cast<int>(got.function(0).name())) == "resolved33024");
 }
 
+TEST_CASE("a frame of a stack that has gone is described as in the later snapshot") {
+  Snapshot before(1000);
+  before.profile.add_sample(std::vector{before.frame(0x8100, "unresolved")}, Values{5, 50});
+  Snapshot after(2000);
+  after.library =
+      after.profile.add_mapping({0x8000, 0x9000, 0, after.profile.intern("/lib/liby.so"), {}, {}});
+  const LocationIndex resolved = after.frame(0x8100, "resolved");
+  after.profile.add_sample(std::vector{resolved, after.frame(0x1200)}, Values{1, 10});
+  const proto::Profile got = encoded_delta(before, after);
+  CHECK(got.sample_size() == 2);
+  CHECK(got.location_size() == 2);
+  CHECK(got.function_size() == 2);
+}
+
 TEST_CASE("two descriptions of an address within one snapshot cancel out as one") {
   const auto snapshot = [](std::int64_t first, std::int64_t second) {
     Snapshot result(1000);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "encoder/delta.h"
 #include "encoder/pprof.h"
 #include "test/unit/encoder_check.h"
 
@@ -193,9 +194,14 @@ TEST_CASE("functions, locations, mappings and strings exist once") {
   const MappingIndex m = profile.add_mapping(program);
   CHECK(profile.add_mapping(described) == m);
   CHECK_FALSE(profile.mapping(m).flags.has_functions);
-  Mapping elsewhere = program;
-  elsewhere.start = 0x3000;
-  CHECK(profile.add_mapping(elsewhere) != m);
+  const StringId other = profile.intern("other");
+  for (const Mapping& different : {Mapping{0x1800, 0x2000, 0, program.file, program.build_id, {}},
+                                   Mapping{0x1000, 0x3000, 0, program.file, program.build_id, {}},
+                                   Mapping{0x1000, 0x2000, 1, program.file, program.build_id, {}},
+                                   Mapping{0x1000, 0x2000, 0, other, program.build_id, {}},
+                                   Mapping{0x1000, 0x2000, 0, program.file, other, {}}}) {
+    CHECK(profile.add_mapping(different) != m);
+  }
   CHECK_FALSE(profile.find_location(0x1234, m).has_value());
   const Line line{f, 5};
   const LocationIndex location = profile.add_location(0x1234, m, {&line, 1});
@@ -214,11 +220,13 @@ TEST_CASE("any bytes may be a name, clients get UTF-8 of bounded length") {
   add_frame(profile, 0x1001, "bad\xff\xfename");
   add_frame(profile, 0x2001, std::string(100'000, '\xe9'));
   add_frame(profile, 0x3001, std::string("nul\0byte", 8));
+  add_frame(profile, 0x4001, std::string(100'000, 'x'));
   CHECK(profile.intern("bad\xff\xfename") == profile.intern("bad\\xff\\xfename"));
   const proto::Profile got = round_trip(profile);
   CHECK(text(got, got.function(0).name()) == "bad\\xff\\xfename");
   CHECK(text(got, got.function(1).name()).size() == 65532);  // whole escapes of four bytes
   CHECK(text(got, got.function(2).name()) == std::string("nul\0byte", 8));
+  CHECK(text(got, got.function(3).name()) == std::string(65535, 'x'));
 }
 
 TEST_CASE("labels that readers cannot see or refuse are left out") {
@@ -338,6 +346,22 @@ TEST_CASE("many distinct samples survive, in order") {
   CHECK(got.sample(12'345).location_id(0) == 346);
   CHECK(got.sample(12'345).location_id(1) == 13);
   CHECK(got.sample(12'345).location_id(2) == 416);
+}
+
+// Among 300,000 keys about ten pairs share their 32 bits of hash: a comparison decides, not the hash.
+TEST_CASE("keys with equal hashes stay apart") {
+  constexpr std::int64_t kMany = 300'000;
+  Profile profile(kCount);
+  const StringId key = profile.intern("bytes");
+  const std::array<std::int64_t, 1> one = {1};
+  for (std::int64_t i = 1; i <= kMany; ++i) {
+    profile.add_function("f", "f", "", i);
+    const std::array<Label, 1> labels = {{{key, kEmptyString, i}}};
+    profile.add_sample({}, one, labels);
+  }
+  CHECK(profile.functions().size() == kMany);
+  CHECK(profile.sample_count() == kMany);
+  CHECK(delta(Profile(kCount), profile).sample_count() == kMany);
 }
 
 TEST_CASE("the bare form comes in pieces of bounded size") {

@@ -57,7 +57,8 @@ std::set<std::string> links_in(const std::string& folder) {
   while (const dirent* entry = readdir(opened)) {  // NOLINT(concurrency-mt-unsafe)
     char target[256];
     const ssize_t length = readlink((folder + "/" + entry->d_name).c_str(), target, sizeof(target));
-    if (length > 0) links.insert(std::string(entry->d_name) + " -> " + std::string(target, static_cast<std::size_t>(length)));
+    const bool is_itself = entry->d_name == std::to_string(dirfd(opened));
+    if (length > 0 && !is_itself) links.insert(std::string(entry->d_name) + " -> " + std::string(target, static_cast<std::size_t>(length)));
   }
   closedir(opened);
   return links;
@@ -79,8 +80,11 @@ std::string raw(const TestServer& server, std::string_view bytes) {
 
 template <typename Condition>
 bool soon(Condition condition) {
-  for (int i = 0; i < 500 && !condition(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  return condition();
+  for (int i = 0; i < 500; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
 }
 
 }  // namespace

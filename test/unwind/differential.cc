@@ -9,7 +9,7 @@
 //   stops     the last frame on which both agree has no call-frame information (JIT, assembly), libunwind's
 //             stack ends there (it believes no frame pointer that is more than 16 KiB away, for one), and we went on
 //             and arrived by rules at the thread's outermost frame, or filled the room
-//   no_cfi    the same frame, but any other difference
+//   no_cfi    some frame on which both agree has no call-frame information, and any other difference follows
 //   oracle    libunwind stops with an error in a frame for which the module has call-frame information, and we go on
 //   other     everything else: a bug until explained
 #include <atomic>
@@ -134,13 +134,17 @@ void compare(const Stack& stack, const Pc* ours, const Pc* theirs, std::size_t d
     return;
   }
   Class verdict = kOther;
-  if (same > 0) {
-    const auto kind = profagent::safe::look_up_rule(ours[same - 1], profagent::safe::CfiMemory::Trust::kDirect).kind();
-    if (kind == profagent::safe::RuleKind::kNoCfi) {
-      verdict = same == depth && !stack.incomplete ? kStops : kNoCfi;
-    } else if (same == depth && error < 0 && same < stack.depth) {
-      verdict = kOracle;
-    }
+  bool guessed = false;
+  bool guessed_last = false;
+  for (std::size_t i = 0; i < same; ++i) {
+    const auto kind = profagent::safe::look_up_rule(ours[i], profagent::safe::CfiMemory::Trust::kDirect).kind();
+    guessed_last = kind == profagent::safe::RuleKind::kNoCfi;
+    guessed = guessed || guessed_last;
+  }
+  if (guessed) {
+    verdict = guessed_last && same == depth && !stack.incomplete ? kStops : kNoCfi;
+  } else if (same > 0 && same == depth && error < 0 && same < stack.depth) {
+    verdict = kOracle;
   }
   ++counts->by_class[verdict];
   static const char* const kNames[] = {"identical", "stops", "no_cfi", "oracle", "other"};

@@ -27,6 +27,17 @@ under() {
   DIFFERENTIAL_FILE=$dir/$name.counts LD_PRELOAD=$preload "$@" >"$dir/$name.out" 2>&1
 }
 
+# serve NAME COMMAND...: the same in the background; its process id is in $server.
+serve() {
+  local name=$1
+  shift
+  (
+    export DIFFERENTIAL_FILE=$dir/$name.counts LD_PRELOAD=$preload
+    exec "$@"
+  ) >"$dir/$name.out" 2>&1 &
+  server=$!
+}
+
 # repeat NAME COMMAND...: again and again until the time is up.
 repeat() {
   local end=$((SECONDS + seconds))
@@ -34,8 +45,8 @@ repeat() {
 }
 
 run_redis() {
-  under redis redis-server --port 7391 --save '' --appendonly no &
-  local server=$!
+  local server
+  serve redis redis-server --port 7391 --save '' --appendonly no
   sleep 1
   redis-benchmark -p 7391 -q -n 1000000 -r 10000 -d 200 -t set,get,lpush,lrange_100,zadd,mset >/dev/null 2>&1 &
   local load=$!
@@ -143,8 +154,8 @@ run_postgres() {
   [ "$(id -u)" = 0 ] || as=()
   rm -rf "$dir/pg"
   under postgres "${as[@]}" "$bin/initdb" -D "$dir/pg" -A trust
-  under postgres "${as[@]}" "$bin/postgres" -D "$dir/pg" -p 7392 -k "$dir" -c fsync=off &
-  local server=$!
+  local server
+  serve postgres "${as[@]}" "$bin/postgres" -D "$dir/pg" -p 7392 -k "$dir" -c fsync=off
   sleep 2
   "${as[@]}" "$bin/pgbench" -h "$dir" -p 7392 -i -q postgres >"$dir/pgbench.out" 2>&1
   "${as[@]}" "$bin/pgbench" -h "$dir" -p 7392 -c 4 -T "$seconds" postgres >>"$dir/pgbench.out" 2>&1
@@ -162,8 +173,8 @@ events { worker_connections 256; }
 http { access_log $dir/access.log; gzip on; gzip_types text/plain; gzip_comp_level 6; types { text/plain txt; } keepalive_requests 100000;
   server { listen 127.0.0.1:7393; root $dir/www; location ~ ^/re/([a-z]+)/(\d+)$ { return 200 "\$1 \$2\n"; } } }
 END
-  under nginx nginx -c "$dir/nginx.conf" &
-  local server=$!
+  local server
+  serve nginx nginx -c "$dir/nginx.conf"
   sleep 1
   timeout "$seconds" curl -s --compressed "http://127.0.0.1:7393/numbers.txt?[1-100000]" >/dev/null &
   local load=$!
