@@ -45,8 +45,10 @@ struct Agent {
   service::Service service;
   std::string_view cmdline;
   const char* runtime_dir = "";
+  pid_t pid = 0;  // of the process that on_load or on_fork_child ran in
   std::uint64_t forks = 0;
-  bool reopen = false;  // a fork child that has not opened its own listeners yet
+  bool reopen = false;    // a fork child that has not opened its own listeners yet
+  bool paused = false;    // our thread was ended for a change of rights
 };
 
 constinit Agent agent;
@@ -144,6 +146,23 @@ void do_deferred() noexcept {
   start_service();
 }
 
+// A vfork child shares our memory but is another process: our thread is its parent's.
+bool is_own_process() { return safe::sys::getpid() == agent.pid; }
+
+void on_rights_will_change() noexcept {
+  if (!agent.service.is_running() || !is_own_process() || agent.service.is_this_thread()) return;
+  agent.paused = agent.service.stop_and_join();
+  if (!agent.paused) log(LogLevel::kError, {"our thread did not end before a change of rights"});
+}
+
+void on_rights_changed() noexcept {
+  if (!agent.paused || !is_own_process()) return;
+  agent.paused = false;
+  // Not at once: the next such call often follows.
+  safe::events.is_deferred.store(true, std::memory_order_relaxed);
+  safe::HeapRecorder::look_soon();
+}
+
 // In the child, whose other threads are gone and whose locks may be held for ever; it may exec at once, so
 // nothing is opened before it allocates.
 void on_fork_child() noexcept {
@@ -152,6 +171,8 @@ void on_fork_child() noexcept {
   safe::unlock_walk_caches_after_fork();
   safe::threads.on_fork_child();
   agent.listeners.close_all();
+  agent.pid = safe::sys::getpid();
+  agent.paused = false;
   ++agent.forks;
   if (safe::settings.follow_fork.load(std::memory_order_relaxed) == 0) return;
   agent.reopen = true;
@@ -187,6 +208,9 @@ void on_fork_child() noexcept {
   open_listeners();
   if (!agent.listeners.any()) return;
   safe::events.deferred.store(do_deferred, std::memory_order_release);
+  agent.pid = safe::sys::getpid();
+  safe::events.rights_will_change.store(on_rights_will_change, std::memory_order_release);
+  safe::events.rights_changed.store(on_rights_changed, std::memory_order_release);
   safe::events.thread_created.store(start_service, std::memory_order_release);
   pthread_atfork(nullptr, nullptr, on_fork_child);
 }

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include <pthread.h>
+#include <sys/types.h>
 
 namespace profagent::hooks::real {
 

@@ -9,9 +9,6 @@ root=$PWD
 scripts/setup.sh demo
 export PATH=$PATH:/usr/local/go/bin:/usr/lib/go/bin
 
-if [[ ! -f build/build.ninja ]]; then meson setup build -Dtests=false >/dev/null; fi
-ninja -C build --quiet libprofagent.so
-
 scratch=$(mktemp -d)
 redis=
 clean_up() {
@@ -24,36 +21,59 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-show() {
-  printf '\n\033[1m$ %s\033[0m\n' "$*"
+fail() {
+  echo "demo.sh: $1" >&2
+  [[ ! -s $2 ]] || cat "$2" >&2
+  exit 1
+}
+
+echo "building build/libprofagent.so"
+if [[ ! -f build/build.ninja ]]; then
+  meson setup build -Dtests=false >"$scratch/log" 2>&1 || fail "meson setup failed" "$scratch/log"
+fi
+ninja -C build libprofagent.so >"$scratch/log" 2>&1 || fail "the build failed" "$scratch/log"
+
+cd "$scratch"  # redis and pprof write where they stand
+# pprof keeps a copy of each profile, and a Go that has no cache of its own needs a folder for one.
+export PPROF_TMPDIR=$scratch HOME=${HOME:-$scratch}
+
+show() { printf '\n$ %s\n' "$*"; }
+
+profile() {
+  show "go tool pprof $*"
+  go tool pprof "$@" >out 2>log || fail "pprof failed" log
+  cut -c1-110 out
+}
+
+load() {
+  redis-benchmark -p "$port" -r 100000 -d 512 -q "$@" | tr '\r' '\n' | grep 'requests per second'
 }
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 show "LD_PRELOAD=build/libprofagent.so redis-server --port $port"
-cd "$scratch"  # redis and pprof write where they stand
 LD_PRELOAD=$root/build/libprofagent.so PROFAGENT_LOG=info PROFAGENT_LOG_FILE=$scratch/agent.log \
   redis-server --bind 127.0.0.1 --port "$port" --save '' --appendonly no --dir "$scratch" >redis.log 2>&1 &
 redis=$!
 for ((try = 0; try < 100; try++)); do
   if redis-cli -p "$port" ping >/dev/null 2>&1; then break; fi
-  kill -0 "$redis" 2>/dev/null || { cat redis.log; exit 1; }
+  kill -0 "$redis" 2>/dev/null || fail "redis-server ended" redis.log
   sleep 0.1
 done
 
-show "redis-benchmark -p $port -t set,lpush,hset -n 200000 -r 100000 -d 512"
-redis-benchmark -p "$port" -t set,lpush,hset -n 200000 -r 100000 -d 512 -q | tr '\r' '\n' | grep 'requests per second'
-
 # The log tells where the agent serves: port 6060, or the next free one.
-address=$(sed -n 's/.*serving on \(127\.0\.0\.1:[0-9]*\).*/\1/p' agent.log | head -1)
-[[ -n $address ]] || { echo "the agent does not serve:"; cat agent.log; exit 1; }
+address=$(sed -n 's/.*serving on \(127\.0\.0\.1:[0-9]*\).*/\1/p' agent.log | head -n 1)
+[[ -n $address ]] || fail "the agent does not serve" agent.log
 
-# pprof keeps a copy of what it fetched.
-export PPROF_TMPDIR=$scratch HOME=${HOME:-$scratch}
-profile() {
-  show "go tool pprof $*"
-  go tool pprof "$@" 2>pprof.log || { cat pprof.log; exit 1; }
-}
+show "redis-benchmark -t set,lpush,hset -n 200000 -r 100000 -d 512"
+load -t set,lpush,hset -n 200000
 
-profile -top -nodecount=15 "http://$address/debug/pprof/heap"
-profile -top -nodecount=5 -sample_index=alloc_space "http://$address/debug/pprof/heap"
-# Other kinds of profiles get their lines here.
+profile -top -nodecount=6 "http://$address/debug/pprof/heap"
+# Who asked redis' own allocator functions?
+profile -top -nodecount=10 -hide='^z[a-z]*alloc|^_*sds|^\[' "http://$address/debug/pprof/heap"
+
+show "redis-benchmark -t lpush -n 200000 &"
+load -t lpush -n 200000 >/dev/null &
+profile -top -nodecount=4 -sample_index=alloc_space "http://$address/debug/pprof/allocs?seconds=2"
+wait $!
+
+# Each further kind of profile gets its lines here.

@@ -11,6 +11,9 @@ using EventHandler = void (*)() noexcept;
 struct Events {
   // The program has created a thread.
   std::atomic<EventHandler> thread_created{nullptr};
+  // Around a call that changes the rights of one thread or of all: our thread must not exist during it.
+  std::atomic<EventHandler> rights_will_change{nullptr};
+  std::atomic<EventHandler> rights_changed{nullptr};
   // Something is to be done that could not be done where it came up (a signal handler, the child of a fork): the
   // next hook on malloc's slow path calls `deferred` when `is_deferred` is set.
   std::atomic<EventHandler> deferred{nullptr};

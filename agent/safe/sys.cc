@@ -20,11 +20,16 @@ constexpr long kErrorFault = -14;
 }  // namespace
 
 void* map_pages(std::size_t bytes) noexcept {
-  const long result = call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE,
+  // In a program under mlockall(MCL_FUTURE) mmap itself would touch every page (faults.md C13): what cannot
+  // be accessed is not touched, and is unlocked before it can be.
+  const long result = call(SYS_mmap, 0, static_cast<long>(bytes), PROT_NONE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (result < 0 && result > -4096) return nullptr;
-  // A program under mlockall(MCL_FUTURE) would otherwise pay for every page of ours at once (faults.md C13).
   call(SYS_munlock, result, static_cast<long>(bytes));
+  if (call(SYS_mprotect, result, static_cast<long>(bytes), PROT_READ | PROT_WRITE) != 0) {
+    call(SYS_munmap, result, static_cast<long>(bytes));
+    return nullptr;
+  }
   call(SYS_madvise, result, static_cast<long>(bytes), MADV_NOHUGEPAGE);
   call(SYS_madvise, result, static_cast<long>(bytes), MADV_DONTDUMP);
   static constexpr char kName[] = "profagent";

@@ -1,3 +1,9 @@
+#ifndef __clang__
+// GCC would carry a frame's pc and sp as one vector from frame to frame, which doubles the time of a walk. Before all
+// includes, so that what they define can still be inlined.
+#pragma GCC optimize("no-tree-slp-vectorize")
+#endif
+
 #include "agent/safe/unwind.h"
 
 #include "agent/safe/rule_cache.h"
@@ -57,7 +63,7 @@ class FastWalk {
     next_sp_ = candidate_ < cache_->end() ? cache_->frames()[candidate_].sp : kNever;
   }
 
-  WalkEnd run(Frame frame) noexcept;
+  WalkEnd run(const Frame& start) noexcept;
   void finish(WalkEnd end, Stack& stack) noexcept;
 
  private:
@@ -104,11 +110,10 @@ class FastWalk {
   bool hash_again_ = false;
 };
 
-// The members that change with every frame live in locals while the loop turns: stores of pcs would make the compiler
-// load members again each time.
-WalkEnd FastWalk::run(Frame frame) noexcept {
-  if (!window_.enter(frame.sp)) {
-    if (capacity_ != 0) pcs_[depth_++] = frame.pc;
+// What changes with every frame lives in locals while the loop turns; the members get it for the calls that are rare.
+WalkEnd FastWalk::run(const Frame& start) noexcept {
+  if (!window_.enter(start.sp)) {
+    if (capacity_ != 0) pcs_[depth_++] = start.pc;
     hash_again_ = true;
     return WalkEnd::kLost;
   }
@@ -116,73 +121,76 @@ WalkEnd FastWalk::run(Frame frame) noexcept {
   Pc* const first = pcs_;
   Pc* const full = pcs_ + capacity_;
   Pc* next = first;
+  Pc pc = start.pc;
+  std::uintptr_t sp = start.sp;
+  std::uintptr_t bp = start.bp;
   std::uintptr_t end = window_.end();
   std::uintptr_t next_sp = next_sp_;
   std::uint64_t sum = 0;
   std::uint64_t power = 1;
-  WalkFrame* record = scratch_;
-  const auto store_members = [&] {
+  WalkFrame* record = scratch_;  // null: this walk is not recorded (any more)
+  bool joined = false;
+  // Does a rare thing with the members up to date.
+  const auto apart = [&](auto&& rare) __attribute__((always_inline)) {
     depth_ = static_cast<std::uint32_t>(next - first);
     sum_ = sum;
     power_ = power;
-    recorded_ = static_cast<std::uint32_t>(record - scratch_);
-  };
-  const auto load_members = [&] {
+    if (record != nullptr) recorded_ = static_cast<std::uint32_t>(record - scratch_);
+    Frame frame{pc, sp, bp};
+    const auto result = rare(frame);
+    pc = frame.pc;
+    sp = frame.sp;
+    bp = frame.bp;
     next = first + depth_;
     sum = sum_;
     power = power_;
-    record = scratch_ + recorded_;
+    joined = joined_;
+    record = cache_ == nullptr || joined ? nullptr : scratch_ + recorded_;
     end = window_.end();
     next_sp = next_sp_;
+    return result;
   };
   WalkEnd result = WalkEnd::kLost;
   unsigned to_skip = skipped_bytes.load(std::memory_order_relaxed) != 0 ? kMaxSkippedFrames : 0;
   for (;;) {
-    const bool skip = to_skip != 0 && is_skipped(frame.pc);
-    if (skip) {
-      --to_skip;
-    } else {
-      to_skip = 0;
-      bool taken = false;
-      if (frame.sp >= next_sp) {
-        store_members();
-        taken = meet(frame);
-        load_members();
-      }
-      if (!taken) {
+    bool skip = false;
+    if (to_skip != 0) {
+      skip = is_skipped(pc);
+      to_skip = skip ? to_skip - 1 : 0;
+    }
+    if (!skip) {
+      if (sp < next_sp || !apart([&](Frame& frame) { return meet(frame); })) {
         if (next == full) {
           result = WalkEnd::kTruncated;
           break;
         }
-        *next++ = frame.pc;
+        *next++ = pc;
       }
     }
-    PackedRule rule = table != nullptr ? table->find(frame.pc) : PackedRule();
-    if (rule.kind() == RuleKind::kNone) rule = look_up_rule(frame.pc, trust());
-    if (!skip && !joined_) {
-      sum += frame.pc * power;
+    PackedRule rule = table != nullptr ? table->find(pc) : PackedRule();
+    if (rule.kind() == RuleKind::kNone) rule = look_up_rule(pc, trust());
+    if (!skip && !joined) {
+      sum += pc * power;
       power *= kHashFactor;
-      if (cache_ != nullptr) {
-        record->pc = frame.pc;
-        record->sp = frame.sp;
-        record->bp = frame.bp;
+      if (record != nullptr) {
+        record->pc = pc;
+        record->sp = sp;
+        record->bp = bp;
         record->rule = rule;
         ++record;
       }
     }
-    std::uintptr_t cfa = frame.sp + rule.cfa_offset();
+    std::uintptr_t cfa = sp + rule.cfa_offset();
     if (rule.kind() != RuleKind::kFromSp) {
       if (rule.kind() != RuleKind::kFromBp) {
-        store_members();
-        const StepResult stepped = step(rule.kind(), frame);
-        load_members();
+        const StepResult stepped = apart([&](Frame& frame) { return step(rule.kind(), frame); });
         if (stepped == StepResult::kNext) continue;
         if (stepped == StepResult::kEnd) result = WalkEnd::kOutermost;
         if (stepped == StepResult::kUnknownRegister) result = WalkEnd::kNeedsRegisters;
         break;
       }
-      cfa = frame.bp + rule.cfa_offset();
-      if (frame.bp < frame.sp || cfa < frame.bp) break;
+      cfa = bp + rule.cfa_offset();
+      if (bp < sp || cfa < bp) break;
     }
     if (cfa > end) {
       const std::uintptr_t lowest = rule.bp_distance() > kWord ? rule.bp_distance() : kWord;
@@ -190,15 +198,15 @@ WalkEnd FastWalk::run(Frame frame) noexcept {
       end = window_.end();
     }
     const std::uintptr_t return_address = load(cfa - kWord);
-    if (rule.bp_distance() != 0) frame.bp = load(cfa - rule.bp_distance());
-    frame.sp = cfa;
-    frame.pc = caller_pc(ReturnAddress{return_address});
-    if (!is_code_address(frame.pc)) {
+    if (rule.bp_distance() != 0) bp = load(cfa - rule.bp_distance());
+    sp = cfa;
+    pc = caller_pc(ReturnAddress{return_address});
+    if (!is_code_address(pc)) {
       if (return_address == 0) result = WalkEnd::kOutermost;
       break;
     }
   }
-  store_members();
+  apart([](Frame&) { return 0; });
   return result;
 }
 
@@ -267,7 +275,7 @@ bool FastWalk::take_over(std::uint32_t index, Frame& frame) noexcept {
   const std::uint32_t room = capacity_ - depth_ - 1;
   const WalkFrame* limit = remembered + inner->run_end;
   if (limit > inner + room) limit = inner + room;
-  if (limit->sp > window_.end() && !window_.reach(limit->sp - kWord, limit->sp)) {
+  if (!window_.grow(limit->sp)) {
     while (limit->sp > window_.end() && limit != inner) --limit;
   }
   Pc* next = pcs_ + depth_;

@@ -50,17 +50,21 @@ bool StackWindow::enter(std::uintptr_t sp) noexcept {
   return true;
 }
 
-bool StackWindow::reach(std::uintptr_t low, std::uintptr_t to) noexcept {
-  if (low > to || !is_user_space(to)) return false;
-  if (to > end_ && to - end_ <= kMaxRun) {
-    while (end_ < to) {
-      if (!probe(end_)) return false;
-      end_ += kPage;
-    }
+bool StackWindow::grow(std::uintptr_t to) noexcept {
+  if (to <= end_) return true;
+  if (!is_user_space(to) || to - end_ > kMaxRun) return false;
+  while (end_ < to) {
+    if (!probe(end_)) return false;
+    end_ += kPage;
   }
-  if (low >= begin_ && to <= end_) return true;
+  return true;
+}
+
+bool StackWindow::reach(std::uintptr_t low, std::uintptr_t to) noexcept {
+  if (low > to) return false;
+  if (to <= end_ || to - end_ <= kMaxRun) return grow(to) && low >= begin_;
   // Only call-frame rules are believed to jump that far.
-  if (!trusting_ || low < begin_ || to - low > kMaxRun) return false;
+  if (!trusting_ || !is_user_space(to) || low < begin_ || to - low > kMaxRun) return false;
   std::uintptr_t proved = page_of(low);
   while (proved < to && probe(proved)) proved += kPage;
   if (proved < to) return false;

@@ -19,6 +19,8 @@ class StackWindow {
 
   // Starts at `sp`, with what the thread knows. False: sp's page cannot be read.
   bool enter(std::uintptr_t sp) noexcept;
+  // Extends the window to `to` without holes.
+  bool grow(std::uintptr_t to) noexcept;
   // Extends the window so that [low, to) lies in it. It grows without holes, but for a huge frame. False: it cannot.
   bool reach(std::uintptr_t low, std::uintptr_t to) noexcept;
   // Forgets what was known before this walk.

@@ -57,8 +57,10 @@ std::optional<std::string> refuse_peer(const AccessPolicy& policy, const PeerUse
   }
   if (*peer.uid == own_uid || *peer.uid == 0) return std::nullopt;
   if (std::find(policy.uids.begin(), policy.uids.end(), *peer.uid) != policy.uids.end()) return std::nullopt;
-  return "profagent serves uid " + std::to_string(own_uid) + " and root, and you are uid " + std::to_string(*peer.uid) +
-         ". Ask as that user, or start the program with PROFAGENT_ALLOW_UIDS=" + std::to_string(*peer.uid) + ".";
+  return "profagent serves uid " + std::to_string(own_uid) + " and root, and you are uid " +
+         std::to_string(*peer.uid) +
+         ". Ask as that user, or start the program with PROFAGENT_ALLOW_UIDS=" + std::to_string(*peer.uid) +
+         ".";
 }
 
 std::optional<std::string> refuse_token(const AccessPolicy& policy, std::string_view authorization) {

@@ -1,6 +1,6 @@
-// Who may ask. Loopback is no protection on a machine with other users or a browser, so the kernel is asked who the peer
-// is, and the Host and Origin headers are compared with our own names (DNS rebinding, cross-site requests).
-// A refusal is a text that says what to do. When the kernel gives no answer, the peer is refused.
+// Who may ask. Loopback is no protection on a machine with other users or a browser, so the kernel is asked
+// who the peer is, and the Host and Origin headers are compared with our own names (DNS rebinding, cross-site
+// requests). A refusal is a text that says what to do. When the kernel gives no answer, the peer is refused.
 #pragma once
 
 #include <optional>
@@ -39,7 +39,8 @@ struct PeerUser {
                                                      uid_t own_uid);
 
 // For remote peers: the Authorization header must carry the token.
-[[nodiscard]] std::optional<std::string> refuse_token(const AccessPolicy& policy, std::string_view authorization);
+[[nodiscard]] std::optional<std::string> refuse_token(const AccessPolicy& policy,
+                                                      std::string_view authorization);
 
 // The Host header must name this machine's loopback, with or without a port.
 [[nodiscard]] bool is_own_host(std::string_view host) noexcept;

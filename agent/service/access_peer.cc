@@ -58,8 +58,8 @@ std::string failure(std::string_view what, long error) {
   return std::string(what) + ": " + errno_name(-error);
 }
 
-// A socket whose owner has closed it has no inode and no owner any more; the kernel then reports uid 0, which would let
-// everybody in who sends a request and closes at once.
+// A socket whose owner has closed it has no inode and no owner any more; the kernel then reports uid 0, which
+// would let everybody in who sends a request and closes at once.
 Answer judge(std::uint32_t uid, std::uint64_t inode) {
   if (inode == 0) return {std::nullopt, "the client has closed its socket"};
   return {uid, {}};
@@ -89,14 +89,15 @@ Answer ask_sock_diag(const Ends& ends) {
 
   sockaddr_nl kernel = {};
   kernel.nl_family = AF_NETLINK;
-  long result = sys::call(SYS_sendto, netlink.number, address_of(&query), sizeof(query), 0, address_of(&kernel),
-                          sizeof(kernel));
+  long result = sys::call(SYS_sendto, netlink.number, address_of(&query), sizeof(query), 0,
+                          address_of(&kernel), sizeof(kernel));
   if (result < 0) return {std::nullopt, failure("sock_diag", result)};
 
   alignas(nlmsghdr) char buffer[8192];
   // The kernel has queued the answer before sendto returned, so there is nothing to wait for.
   result = sys::call(SYS_recvfrom, netlink.number, address_of(buffer), sizeof(buffer), MSG_DONTWAIT, 0, 0);
-  if (result < static_cast<long>(sizeof(nlmsghdr))) return {std::nullopt, failure("sock_diag", result < 0 ? result : -EPROTO)};
+  if (result < static_cast<long>(sizeof(nlmsghdr)))
+    return {std::nullopt, failure("sock_diag", result < 0 ? result : -EPROTO)};
   nlmsghdr header;
   std::memcpy(&header, buffer, sizeof(header));
   if (header.nlmsg_type == NLMSG_ERROR) {
@@ -105,7 +106,8 @@ Answer ask_sock_diag(const Ends& ends) {
     return {std::nullopt, failure("sock_diag", error.error)};
   }
   inet_diag_msg message;
-  if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY || result < static_cast<long>(NLMSG_HDRLEN + sizeof(message))) {
+  if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY ||
+      result < static_cast<long>(NLMSG_HDRLEN + sizeof(message))) {
     return {std::nullopt, "sock_diag: unexpected answer"};
   }
   std::memcpy(&message, buffer + NLMSG_HDRLEN, sizeof(message));
@@ -197,7 +199,8 @@ void unmap_v4(Ends* ends) noexcept {
   }
 }
 
-bool read_end(int socket, long which, std::uint8_t* family, std::uint8_t* address, std::uint16_t* port) noexcept {
+bool read_end(int socket, long which, std::uint8_t* family, std::uint8_t* address,
+              std::uint16_t* port) noexcept {
   sockaddr_storage storage = {};
   socklen_t length = sizeof(storage);
   if (sys::call(which, socket, address_of(&storage), address_of(&length)) < 0) return false;

@@ -62,8 +62,8 @@ struct DirectoryEntry {
 
 // Before Linux 5.9: the table is already our own; walks the list of what is open.
 void close_listed(std::span<const int> sorted) noexcept {
-  const long folder = sys::call(SYS_openat, AT_FDCWD, address_of("/proc/thread-self/fd"),
-                                O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const long folder =
+      sys::call(SYS_openat, AT_FDCWD, address_of("/proc/thread-self/fd"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder < 0) return;
   alignas(DirectoryEntry) char buffer[4096];
   for (;;) {
@@ -76,7 +76,8 @@ void close_listed(std::span<const int> sorted) noexcept {
       const char* digit = entry->name;
       for (; *digit >= '0' && *digit <= '9'; ++digit) number = number * 10 + (*digit - '0');
       const bool is_number = digit != entry->name;
-      if (!is_number || number == folder || std::binary_search(sorted.begin(), sorted.end(), number)) continue;
+      if (!is_number || number == folder || std::binary_search(sorted.begin(), sorted.end(), number))
+        continue;
       sys::call(SYS_close, number);
     }
   }

@@ -1,15 +1,15 @@
-// A descriptor table for our thread alone. What it opens never takes a number that the program counts on, is never
-// closed by the program's closefrom(), and is never inherited; and no copy of the program's descriptors stays behind to
-// keep a pipe or a socket of its open.
+// A descriptor table for our thread alone. What it opens never takes a number that the program counts on, is
+// never closed by the program's closefrom(), and is never inherited; and no copy of the program's descriptors
+// stays behind to keep a pipe or a socket of its open.
 #pragma once
 
 #include <span>
 
 namespace profagent::service {
 
-// Leaves the calling thread with a table of its own that holds the descriptors of `keep` (the same numbers), the program's
-// stderr if asked for, and something harmless at 0, 1 and 2, so that no file of ours ever becomes stdout.
-// False: the kernel refuses (a seccomp filter); nothing has changed.
+// Leaves the calling thread with a table of its own that holds the descriptors of `keep` (the same numbers),
+// the program's stderr if asked for, and something harmless at 0, 1 and 2, so that no file of ours ever
+// becomes stdout. False: the kernel refuses (a seccomp filter); nothing has changed.
 [[nodiscard]] bool take_own_fd_table(std::span<const int> keep, bool keep_stderr) noexcept;
 
 // Moves a descriptor above the numbers that programs look at; returns the old one when there is no room.

@@ -1,5 +1,5 @@
-// A request and a response as the routes see them, free of sockets and of the HTTP library; and the exact bytes of a
-// response's head.
+// A request and a response as the routes see them, free of sockets and of the HTTP library; and the exact
+// bytes of a response's head.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,8 @@ struct Request {
 
 struct Response {
   int status = 200;
-  std::vector<std::pair<std::string, std::string>> headers;  // Content-Length, Date, Connection are added later
+  std::vector<std::pair<std::string, std::string>>
+      headers;  // Content-Length, Date, Connection are added later
   std::string body;
 };
 
@@ -49,8 +50,8 @@ struct HeadOptions {
   std::int64_t unix_seconds = 0;
 };
 
-// Status line and headers up to and including the empty line, in Go's order: handlers' headers by name, then Date,
-// Content-Length, Connection.
+// Status line and headers up to and including the empty line, in Go's order: handlers' headers by name, then
+// Date, Content-Length, Connection.
 [[nodiscard]] std::string format_head(const Response& response, const HeadOptions& options);
 
 // "Mon, 02 Jan 2006 15:04:05 GMT", without libc's time zone lock.

@@ -27,20 +27,21 @@ std::string_view take_host(std::string_view* target, std::string_view host) noex
   return authority;
 }
 
-std::optional<Response> refuse_client(const HeaderView& header, const AccessPolicy& policy, const PeerUser& peer,
-                                      uid_t own_uid) {
+std::optional<Response> refuse_client(const HeaderView& header, const AccessPolicy& policy,
+                                      const PeerUser& peer, uid_t own_uid) {
   const auto reason =
       peer.remote ? refuse_token(policy, header.authorization) : refuse_peer(policy, peer, own_uid);
   if (!reason) return std::nullopt;
   return make_pprof_error(403, *reason);
 }
 
-// A page elsewhere must not read profiles through its visitor's browser. A Unix socket no browser can reach, and
-// a remote client has shown a token that no page knows.
+// A page elsewhere must not read profiles through its visitor's browser. A Unix socket no browser can reach,
+// and a remote client has shown a token that no page knows.
 std::optional<Response> refuse_names(const HeaderView& header, std::string_view host, const PeerUser& peer,
                                      const Address& address) {
   if (header.hosts > 1) return make_plain_error(400, "400 Bad Request: too many Host headers");
-  if (header.hosts == 0 && !header.http10) return make_plain_error(400, "400 Bad Request: missing required Host header");
+  if (header.hosts == 0 && !header.http10)
+    return make_plain_error(400, "400 Bad Request: missing required Host header");
   if (address.kind == AddressKind::kUnix || peer.remote) return std::nullopt;
   const bool has_host = header.hosts > 0 || !host.empty();
   if (has_host && !is_own_host(host)) {
@@ -64,8 +65,8 @@ Method to_method(std::string_view name) noexcept {
   return Method::kOther;
 }
 
-Screened screen(const HeaderView& header, const AccessPolicy& policy, const PeerUser& peer, const Address& address,
-                uid_t own_uid) {
+Screened screen(const HeaderView& header, const AccessPolicy& policy, const PeerUser& peer,
+                const Address& address, uid_t own_uid) {
   Screened result;
   std::string_view target = header.target;
   const std::string_view host = take_host(&target, header.host);

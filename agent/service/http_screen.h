@@ -1,4 +1,5 @@
-// The first look at a request's header: may this client ask, is it a request for us at all? No sockets, no HTTP library.
+// The first look at a request's header: may this client ask, is it a request for us at all? No sockets, no
+// HTTP library.
 #pragma once
 
 #include <cstddef>

@@ -5,7 +5,8 @@
 
 #include "agent/service/http_high_fds.h"
 
-// Asio's own descriptors must not take the numbers that the program counts on, and Asio offers no way to say so.
+// Asio's own descriptors must not take the numbers that the program counts on, and Asio offers no way to say
+// so.
 #define epoll_create1 profagent_high_epoll_create1
 #define eventfd profagent_high_eventfd
 #define timerfd_create profagent_high_timerfd_create
@@ -82,9 +83,13 @@ const boost::system::error_category& http_category() {
   return http::make_error_code(http::error::bad_method).category();
 }
 
-std::string_view to_std(boost::beast::string_view text) { return {text.data(), text.size()}; }
+std::string_view to_std(boost::beast::string_view text) {
+  return {text.data(), text.size()};
+}
 
-void count(std::atomic<std::uint64_t>& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
+void count(std::atomic<std::uint64_t>& counter) {
+  counter.fetch_add(1, std::memory_order_relaxed);
+}
 
 // One connection. Lives as long as a handler refers to it.
 class Session : public std::enable_shared_from_this<Session> {
@@ -144,10 +149,11 @@ class Session : public std::enable_shared_from_this<Session> {
     parser_->header_limit(kMaxHeader);
     parser_->body_limit(kLargestBody);
     set_deadline(kHeaderDeadline);
-    http::async_read_header(socket_, buffer_, *parser_, [self = shared_from_this()](error_code error, std::size_t) {
-      if (error) return self->on_bad_request(error);
-      self->on_header();
-    });
+    http::async_read_header(socket_, buffer_, *parser_,
+                            [self = shared_from_this()](error_code error, std::size_t) {
+                              if (error) return self->on_bad_request(error);
+                              self->on_header();
+                            });
   }
 
   void on_bad_request(error_code error) {
@@ -162,7 +168,8 @@ class Session : public std::enable_shared_from_this<Session> {
     if (error == http::error::header_limit || error == http::error::buffer_overflow) {
       return respond(make_plain_error(431, "431 Request Header Fields Too Large"));
     }
-    if (error == http::error::body_limit) return respond(make_plain_error(413, "413 Request Entity Too Large"));
+    if (error == http::error::body_limit)
+      return respond(make_plain_error(413, "413 Request Entity Too Large"));
     respond(make_plain_error(400, "400 Bad Request"));
   }
 
@@ -322,10 +329,11 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void drain() {
     buffer_.clear();
-    socket_.async_read_some(buffer_.prepare(kBufferSize / 2), [self = shared_from_this()](error_code error, std::size_t) {
-      if (error) return self->close();
-      self->drain();
-    });
+    socket_.async_read_some(buffer_.prepare(kBufferSize / 2),
+                            [self = shared_from_this()](error_code error, std::size_t) {
+                              if (error) return self->close();
+                              self->drain();
+                            });
   }
 
   Server& server_;
@@ -369,7 +377,8 @@ class Acceptor {
     if (listener_.is_wake_up) {
       // run() looks at the reason. What is not taken out would wake us for ever.
       char byte = 0;
-      while (safe::sys::call(SYS_recvfrom, listener_.fd, reinterpret_cast<long>(&byte), 1, MSG_DONTWAIT, 0, 0) > 0) {
+      while (safe::sys::call(SYS_recvfrom, listener_.fd, reinterpret_cast<long>(&byte), 1, MSG_DONTWAIT, 0,
+                             0) > 0) {
       }
       return wait();
     }
@@ -404,7 +413,8 @@ class Acceptor {
     Socket socket(server_.io, Protocol(family, is_unix ? 0 : IPPROTO_TCP), fd);
     if (!is_unix) {
       const int yes = 1;
-      safe::sys::call(SYS_setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, reinterpret_cast<long>(&yes), sizeof(yes));
+      safe::sys::call(SYS_setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, reinterpret_cast<long>(&yes),
+                      sizeof(yes));
     }
     std::make_shared<Session>(server_, listener_.address, std::move(socket))->wait_for_request();
   }

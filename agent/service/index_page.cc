@@ -1,5 +1,5 @@
-// /debug/pprof/: the layout that people and tools know from Go, then what a native program needs besides: why a profile is
-// empty, and commands to copy that have this very address in them.
+// /debug/pprof/: the layout that people and tools know from Go, then what a native program needs besides: why
+// a profile is empty, and commands to copy that have this very address in them.
 #include <algorithm>
 #include <string>
 
@@ -23,7 +23,8 @@ std::vector<Row> sorted_rows(const Site& site, std::span<const PageView> pages) 
     rows.push_back({source->kind().name, source->kind().sentence, source->count(), source->state(), true});
   }
   for (const PageView& page : pages) rows.push_back({page.name, page.sentence, 0, {}, false});
-  std::sort(rows.begin(), rows.end(), [](const Row& left, const Row& right) { return left.name < right.name; });
+  std::sort(rows.begin(), rows.end(),
+            [](const Row& left, const Row& right) { return left.name < right.name; });
   return rows;
 }
 
@@ -47,8 +48,8 @@ std::string command_for(std::string_view profile, const Request& request) {
   }
   // No pprof client can dial a Unix socket, so curl fetches.
   const std::string file = std::string(profile) + ".pb.gz";
-  return "curl -s --unix-socket " + shell_quoted(request.socket_path) + " -o " + file + " http://localhost" + path +
-         " && go tool pprof -http=:8888 " + file;
+  return "curl -s --unix-socket " + shell_quoted(request.socket_path) + " -o " + file + " http://localhost" +
+         path + " && go tool pprof -http=:8888 " + file;
 }
 
 }  // namespace
@@ -73,14 +74,17 @@ std::string index_page(const Site& site, const Request& request, std::span<const
   }
   html += "</ul>\n</p>\n";
 
-  const bool has_states = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.state.empty(); });
+  const bool has_states =
+      std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.state.empty(); });
   if (has_states) html += "<p>\nState:\n<ul>\n";
   for (const Row& row : rows) {
-    if (!row.state.empty()) html += "<li>" + escape_html(row.name) + ": " + escape_html(row.state) + "</li>\n";
+    if (!row.state.empty())
+      html += "<li>" + escape_html(row.name) + ": " + escape_html(row.state) + "</li>\n";
   }
   if (has_states) html += "</ul>\n</p>\n";
 
-  const bool has_profiles = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.is_profile; });
+  const bool has_profiles =
+      std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.is_profile; });
   if (has_profiles) html += "<p>\nTo look at a profile of this process:\n</p>\n<pre>\n";
   for (const Row& row : rows) {
     if (row.is_profile) html += escape_html(command_for(row.name, request)) + "\n";

@@ -22,7 +22,8 @@ Json to_json(const Variant& value) {
 
 std::string to_text(const Fact& fact) {
   const Json json = to_json(fact.value);
-  return json.is_string() ? json.get<std::string>() : json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return json.is_string() ? json.get<std::string>()
+                          : json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace

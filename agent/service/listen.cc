@@ -62,7 +62,8 @@ long listen_on(const Address& address) noexcept {
   const int yes = 1;
   // A restarted service gets its port although old connections still time out.
   sys::call(SYS_setsockopt, fd, SOL_SOCKET, SO_REUSEADDR, address_of(&yes), sizeof(yes));
-  if (family == AF_INET6) sys::call(SYS_setsockopt, fd, IPPROTO_IPV6, IPV6_V6ONLY, address_of(&yes), sizeof(yes));
+  if (family == AF_INET6)
+    sys::call(SYS_setsockopt, fd, IPPROTO_IPV6, IPV6_V6ONLY, address_of(&yes), sizeof(yes));
   sockaddr_storage name;
   const socklen_t length = fill(address, &name);
   long done = sys::call(SYS_bind, fd, address_of(&name), length);
@@ -154,7 +155,9 @@ void Listeners::adopt(int fd, const Address& address) noexcept {
   listener.inode = status.st_ino;
 }
 
-bool Listeners::any() const noexcept { return count_ > 0 && !items_[0].is_wake_up; }
+bool Listeners::any() const noexcept {
+  return count_ > 0 && !items_[0].is_wake_up;
+}
 
 bool Listeners::is_ours(const Listener& listener) noexcept {
   struct stat status = {};

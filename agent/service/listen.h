@@ -1,9 +1,10 @@
-// The sockets that wait for clients. They are opened on a thread of the program, while it starts or inside a hook, so nothing
-// here allocates, throws, blocks, or calls a libc function that a hook of ours stands in front of.
+// The sockets that wait for clients. They are opened on a thread of the program, while it starts or inside a
+// hook, so nothing here allocates, throws, blocks, or calls a libc function that a hook of ours stands in
+// front of.
 //
-// They live in the program's descriptor table: close-on-exec and high, so that the program's own numbers stay what
-// they were. The program may close them behind our back (closefrom) and get the numbers again for its files, so whoever
-// uses one asks is_ours() first, and never closes what is not ours.
+// They live in the program's descriptor table: close-on-exec and high, so that the program's own numbers stay
+// what they were. The program may close them behind our back (closefrom) and get the numbers again for its
+// files, so whoever uses one asks is_ours() first, and never closes what is not ours.
 //
 // A failure to open is a text in problems(), never more.
 #pragma once
@@ -46,7 +47,8 @@ class Listeners {
   // A client waits to be accepted. For a hook, before it starts the thread; one system call.
   [[nodiscard]] bool client_is_waiting() const noexcept;
 
-  // Asks the kernel to send `signal` (one that is ignored by default) to the process whenever a client connects.
+  // Asks the kernel to send `signal` (one that is ignored by default) to the process whenever a client
+  // connects.
   void notify_by_signal(int signal) const noexcept;
 
   // Makes the serving thread look up; false when the wake-up socket is gone.

@@ -38,7 +38,8 @@ void complain(std::string_view word, std::string_view what, ProblemText* problem
   problems->add("PROFAGENT_ADDR: \"").add(word).add("\" ").add(what).add("\n");
 }
 
-bool parse_unix(std::string_view word, const AddressFacts& facts, Address* address, ProblemText* problems) noexcept {
+bool parse_unix(std::string_view word, const AddressFacts& facts, Address* address,
+                ProblemText* problems) noexcept {
   address->kind = AddressKind::kUnix;
   expand_placeholders(word.substr(kUnixScheme.size()), facts, &address->path);
   if (address->path.was_cut()) {
@@ -53,7 +54,8 @@ bool parse_unix(std::string_view word, const AddressFacts& facts, Address* addre
   return true;
 }
 
-bool parse_tcp(std::string_view word, const AddressFacts& facts, Address* address, ProblemText* problems) noexcept {
+bool parse_tcp(std::string_view word, const AddressFacts& facts, Address* address,
+               ProblemText* problems) noexcept {
   const std::size_t colon = word.rfind(':');
   if (colon == std::string_view::npos || !parse_port(word.substr(colon + 1), &address->port) ||
       !parse_ip(word.substr(0, colon), address)) {
@@ -62,7 +64,8 @@ bool parse_tcp(std::string_view word, const AddressFacts& facts, Address* addres
   }
   address->last_port = address->port;
   if (!address->is_loopback() && !facts.allow_remote) {
-    complain(word, "is not on loopback; profiles tell much about a program, so this needs PROFAGENT_ALLOW_REMOTE=1",
+    complain(word,
+             "is not on loopback; profiles tell much about a program, so this needs PROFAGENT_ALLOW_REMOTE=1",
              problems);
     return false;
   }
@@ -84,11 +87,18 @@ void add_defaults(const AddressFacts& facts, AddressList* list) noexcept {
   local.kind = AddressKind::kUnix;
   local.own_folder = true;
   if (!facts.runtime_dir.empty() && facts.runtime_dir.front() == '/') {
-    local.path.add(facts.runtime_dir).add("/profagent/").add(static_cast<std::uint64_t>(facts.pid)).add(".sock");
+    local.path.add(facts.runtime_dir)
+        .add("/profagent/")
+        .add(static_cast<std::uint64_t>(facts.pid))
+        .add(".sock");
   }
   if (local.path.empty() || local.path.was_cut()) {
     local.path.clear();
-    local.path.add("/tmp/profagent-").add(facts.uid).add("/").add(static_cast<std::uint64_t>(facts.pid)).add(".sock");
+    local.path.add("/tmp/profagent-")
+        .add(facts.uid)
+        .add("/")
+        .add(static_cast<std::uint64_t>(facts.pid))
+        .add(".sock");
   }
   append(local, list);
 }
@@ -128,7 +138,8 @@ void expand_placeholders(std::string_view text, const AddressFacts& facts, Socke
   }
 }
 
-void parse_addresses(std::string_view text, const AddressFacts& facts, AddressList* list, ProblemText* problems) noexcept {
+void parse_addresses(std::string_view text, const AddressFacts& facts, AddressList* list,
+                     ProblemText* problems) noexcept {
   list->count = 0;
   if (text.empty()) return add_defaults(facts, list);
   while (!text.empty()) {
@@ -142,7 +153,8 @@ void parse_addresses(std::string_view text, const AddressFacts& facts, AddressLi
     }
     Address address;
     const bool is_unix = word.substr(0, kUnixScheme.size()) == kUnixScheme;
-    const bool good = is_unix ? parse_unix(word, facts, &address, problems) : parse_tcp(word, facts, &address, problems);
+    const bool good =
+        is_unix ? parse_unix(word, facts, &address, problems) : parse_tcp(word, facts, &address, problems);
     if (good) append(address, list);
   }
 }

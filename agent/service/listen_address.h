@@ -1,5 +1,5 @@
-// PROFAGENT_ADDR as addresses to bind. Numbers and "localhost" only: no resolver, which would load plugins and open files.
-// Allocates nothing, throws nothing: called while the program starts.
+// PROFAGENT_ADDR as addresses to bind. Numbers and "localhost" only: no resolver, which would load plugins
+// and open files. Allocates nothing, throws nothing: called while the program starts.
 #pragma once
 
 #include <cstddef>
@@ -41,19 +41,21 @@ struct AddressList {
 struct AddressFacts {
   pid_t pid = 0;
   uid_t uid = 0;
-  std::string_view executable;   // base name
-  std::string_view host;         // of the machine
+  std::string_view executable;  // base name
+  std::string_view host;        // of the machine
   std::uint64_t unix_time = 0;
   std::uint64_t counter = 0;     // of forks, so that a child's differs
   std::string_view runtime_dir;  // $XDG_RUNTIME_DIR
   bool allow_remote = false;
 };
 
-// Writes `text` with its placeholders filled in. '/' in a value becomes '_', so that no value can leave its folder.
+// Writes `text` with its placeholders filled in. '/' in a value becomes '_', so that no value can leave its
+// folder.
 void expand_placeholders(std::string_view text, const AddressFacts& facts, SocketPath* out) noexcept;
 
 // Parses `text` (empty: the defaults). Whatever cannot be used is left out and said in `problems`.
 // "off" gives an empty list.
-void parse_addresses(std::string_view text, const AddressFacts& facts, AddressList* list, ProblemText* problems) noexcept;
+void parse_addresses(std::string_view text, const AddressFacts& facts, AddressList* list,
+                     ProblemText* problems) noexcept;
 
 }  // namespace profagent::service

@@ -1,4 +1,5 @@
-// Text in a fixed buffer, for code that runs on the program's thread: nothing is allocated, what does not fit is cut.
+// Text in a fixed buffer, for code that runs on the program's thread: nothing is allocated, what does not fit
+// is cut.
 #pragma once
 
 #include <cstddef>

@@ -26,7 +26,9 @@ long address_of(T* pointer) noexcept {
   return reinterpret_cast<long>(pointer);
 }
 
-uid_t own_uid() noexcept { return static_cast<uid_t>(sys::call(SYS_geteuid)); }
+uid_t own_uid() noexcept {
+  return static_cast<uid_t>(sys::call(SYS_geteuid));
+}
 
 void complain(const SocketPath& path, std::string_view what, long error, ProblemText* problems) noexcept {
   problems->add("unix://").add(path.view()).add(": ").add(what);
@@ -70,8 +72,9 @@ long open_folder(const Address& address, const Place& place, ProblemText* proble
                           ((status.st_mode & (S_IWGRP | S_IWOTH)) == 0 || (status.st_mode & S_ISVTX) != 0);
   if (got == 0 && (is_private || (!address.own_folder && is_guarded))) return folder;
   complain(address.path,
-           address.own_folder ? "the folder is not ours alone (owner, mode 0700)" : "others may write to the folder", 0,
-           problems);
+           address.own_folder ? "the folder is not ours alone (owner, mode 0700)"
+                              : "others may write to the folder",
+           0, problems);
   sys::call(SYS_close, folder);
   return -EACCES;
 }
@@ -83,12 +86,15 @@ bool fill(const SocketPath& path, sockaddr_un* name) noexcept {
   return true;
 }
 
-long new_socket() noexcept { return sys::call(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
+long new_socket() noexcept {
+  return sys::call(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
 
 // What is in our way may go if it is a socket of ours that nobody listens on any more.
 bool make_way(long folder, const Place& place, const SocketPath& path, ProblemText* problems) noexcept {
   struct stat status = {};
-  const long got = sys::call(SYS_newfstatat, folder, address_of(place.file), address_of(&status), AT_SYMLINK_NOFOLLOW);
+  const long got =
+      sys::call(SYS_newfstatat, folder, address_of(place.file), address_of(&status), AT_SYMLINK_NOFOLLOW);
   if (got == -ENOENT) return true;
   if (got < 0 || !S_ISSOCK(status.st_mode) || status.st_uid != own_uid()) {
     complain(path, "something that is not our socket stands there", got, problems);
@@ -111,8 +117,10 @@ bool make_way(long folder, const Place& place, const SocketPath& path, ProblemTe
 // the file went into that very folder.
 bool landed_in(long folder, const Place& place, const SocketPath& path, struct stat* status) noexcept {
   struct stat by_path = {};
-  return sys::call(SYS_newfstatat, folder, address_of(place.file), address_of(status), AT_SYMLINK_NOFOLLOW) == 0 &&
-         sys::call(SYS_newfstatat, AT_FDCWD, address_of(path.c_str()), address_of(&by_path), AT_SYMLINK_NOFOLLOW) == 0 &&
+  return sys::call(SYS_newfstatat, folder, address_of(place.file), address_of(status), AT_SYMLINK_NOFOLLOW) ==
+             0 &&
+         sys::call(SYS_newfstatat, AT_FDCWD, address_of(path.c_str()), address_of(&by_path),
+                   AT_SYMLINK_NOFOLLOW) == 0 &&
          S_ISSOCK(status->st_mode) && status->st_uid == own_uid() && (status->st_mode & kAnyoneElse) == 0 &&
          status->st_dev == by_path.st_dev && status->st_ino == by_path.st_ino;
 }

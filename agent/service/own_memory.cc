@@ -28,8 +28,12 @@ constexpr std::size_t kMinAlignment = 16;
 constexpr std::size_t kSpanHeader = 64;
 constexpr std::size_t kSpanRoom = kSpanSize - kSpanHeader;
 
-constexpr std::size_t round_down(std::size_t value, std::size_t unit) { return value / unit * unit; }
-constexpr std::size_t round_up(std::size_t value, std::size_t unit) { return round_down(value + unit - 1, unit); }
+constexpr std::size_t round_down(std::size_t value, std::size_t unit) {
+  return value / unit * unit;
+}
+constexpr std::size_t round_up(std::size_t value, std::size_t unit) {
+  return round_down(value + unit - 1, unit);
+}
 
 // 16 to 128 in steps of 16, then four sizes per doubling, then whole fractions of a span.
 constexpr std::array<std::uint16_t, 37> kClasses = [] {
@@ -47,7 +51,8 @@ constexpr std::array<std::uint16_t, 37> kClasses = [] {
   return sizes;
 }();
 constexpr std::size_t kLargestClass = kClasses.back();
-static_assert(kClasses[36] > kClasses[35] && kClasses[32] > kClasses[31], "every class is filled in, in order");
+static_assert(kClasses[36] > kClasses[35] && kClasses[32] > kClasses[31],
+              "every class is filled in, in order");
 
 struct FreeBlock {
   FreeBlock* next;
@@ -131,7 +136,8 @@ class Pool {
     const std::size_t index = span_of(block);
     if (slots_[index].kind == kSmall) return kClasses[header(index)->size_class];
     if (slots_[index].kind != kLarge) return 0;
-    return static_cast<std::size_t>(base_ + (index + slots_[index].length) * kSpanSize - static_cast<const char*>(block));
+    return static_cast<std::size_t>(base_ + (index + slots_[index].length) * kSpanSize -
+                                    static_cast<const char*>(block));
   }
 
   [[nodiscard]] bool owns(const void* block) const noexcept {
@@ -146,8 +152,8 @@ class Pool {
     spare_ = 0;
   }
 
-  // The lists may be half changed, so they are not followed. A slot is right at any moment: it says kFree only when no
-  // block that anybody has lies in its span.
+  // The lists may be half changed, so they are not followed. A slot is right at any moment: it says kFree
+  // only when no block that anybody has lies in its span.
   void abandon_all() noexcept {
     with_room_ = {};
     first_free_ = spare_ = held_ = in_use_ = 0;
@@ -159,7 +165,9 @@ class Pool {
     }
   }
 
-  [[nodiscard]] Stats stats() const noexcept { return {spans_ * kSpanSize, held_, in_use_, peak_held_, failures_}; }
+  [[nodiscard]] Stats stats() const noexcept {
+    return {spans_ * kSpanSize, held_, in_use_, peak_held_, failures_};
+  }
 
  private:
   void* fail() noexcept {
@@ -168,13 +176,15 @@ class Pool {
   }
 
   [[nodiscard]] char* address(std::size_t index) const noexcept { return base_ + index * kSpanSize; }
-  [[nodiscard]] Span* header(std::size_t index) const noexcept { return reinterpret_cast<Span*>(address(index)); }
+  [[nodiscard]] Span* header(std::size_t index) const noexcept {
+    return reinterpret_cast<Span*>(address(index));
+  }
   [[nodiscard]] std::size_t span_of(const void* block) const noexcept {
     return static_cast<std::size_t>(static_cast<const char*>(block) - base_) / kSpanSize;
   }
 
-  // Without access rights it costs nothing: not under strict overcommit, nor under mlockall(MCL_FUTURE). A limit on address
-  // space (ulimit -v) may leave room for a smaller one only.
+  // Without access rights it costs nothing: not under strict overcommit, nor under mlockall(MCL_FUTURE). A
+  // limit on address space (ulimit -v) may leave room for a smaller one only.
   bool reserve() noexcept {
     if (base_ != nullptr) return true;
     for (std::size_t spans = kMaxSpans; spans >= kMinSpans; spans /= 4) {
@@ -198,7 +208,8 @@ class Pool {
     const std::size_t target = std::min(round_up(wanted, kGrowSpans), spans_);
     if (target < wanted) return false;
     const auto length = static_cast<long>((target - writable_) * kSpanSize);
-    if (sys::call(SYS_mprotect, reinterpret_cast<long>(address(writable_)), length, PROT_READ | PROT_WRITE) < 0) {
+    if (sys::call(SYS_mprotect, reinterpret_cast<long>(address(writable_)), length, PROT_READ | PROT_WRITE) <
+        0) {
       return false;
     }
     writable_ = target;
@@ -226,7 +237,8 @@ class Pool {
   }
 
   void give_back(std::size_t index, std::size_t count) noexcept {
-    sys::call(SYS_madvise, reinterpret_cast<long>(address(index)), static_cast<long>(count * kSpanSize), MADV_DONTNEED);
+    sys::call(SYS_madvise, reinterpret_cast<long>(address(index)), static_cast<long>(count * kSpanSize),
+              MADV_DONTNEED);
     for (std::size_t i = index; i < index + count; ++i) slots_[i].is_dirty = false;
     held_ -= count * kSpanSize;
   }
@@ -360,7 +372,9 @@ void* resize(void* block, std::size_t bytes) noexcept {
   return moved;
 }
 
-bool owns(const void* block) noexcept { return pool.owns(block); }
+bool owns(const void* block) noexcept {
+  return pool.owns(block);
+}
 
 std::size_t usable_size(const void* block) noexcept {
   const Guard guard(lock);

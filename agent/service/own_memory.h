@@ -1,11 +1,12 @@
-// Memory for our own thread, apart from the program's heap: what we need never shows in the program's profile, and never meets
-// the program's allocator, its locks or its bugs.
+// Memory for our own thread, apart from the program's heap: what we need never shows in the program's
+// profile, and never meets the program's allocator, its locks or its bugs.
 //
-// One range of address space is reserved at the first use, and touched as used. Small blocks come from spans of 64 KiB,
-// one size class each; larger ones are runs of 64 KiB. What is empty goes back to the kernel. When the range is full, or
-// the kernel refuses, allocate() returns nullptr.
+// One range of address space is reserved at the first use, and touched as used. Small blocks come from spans
+// of 64 KiB, one size class each; larger ones are runs of 64 KiB. What is empty goes back to the kernel. When
+// the range is full, or the kernel refuses, allocate() returns nullptr.
 //
-// Any thread may call; a short spin lock orders them. Only our own threads do, so nobody of the program ever spins.
+// Any thread may call; a short spin lock orders them. Only our own threads do, so nobody of the program ever
+// spins.
 #pragma once
 
 #include <cstddef>
@@ -40,8 +41,9 @@ struct Stats {
 };
 [[nodiscard]] Stats stats() noexcept;
 
-// In the child of a fork, before anything else here. The lock may have been held by a thread that does not exist in the
-// child; then what was handed out before the fork can be read and released, but is never used again.
+// In the child of a fork, before anything else here. The lock may have been held by a thread that does not
+// exist in the child; then what was handed out before the fork can be read and released, but is never used
+// again.
 void reset_after_fork() noexcept;
 
 }  // namespace profagent::service::own_memory

@@ -1,5 +1,6 @@
-// Puts own_memory behind operator new and, with -Wl,--wrap, behind the malloc of everything that is linked into the .so
-// (libstdc++'s exceptions, zlib, lzma). For the .so only: in a test program it would replace the program's.
+// Puts own_memory behind operator new and, with -Wl,--wrap, behind the malloc of everything that is linked
+// into the .so (libstdc++'s exceptions, zlib, lzma). For the .so only: in a test program it would replace the
+// program's.
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
@@ -19,8 +20,8 @@ void* allocate_or_throw(std::size_t bytes, std::size_t alignment) {
   return block;
 }
 
-// Throwing needs memory too, and the runtime ends the process when it gets none: so that a full pool ends one request
-// only, a few small blocks lie apart.
+// Throwing needs memory too, and the runtime ends the process when it gets none: so that a full pool ends one
+// request only, a few small blocks lie apart.
 class ExceptionReserve {
  public:
   void* take(std::size_t bytes) noexcept {
@@ -47,8 +48,8 @@ class ExceptionReserve {
 
 constinit ExceptionReserve exception_reserve;
 
-// libstdc++ asks for an emergency pool of 72,704 bytes while the .so is loaded. The reserve does that job, and a program that is
-// never looked at pays for nothing.
+// libstdc++ asks for an emergency pool of 72,704 bytes while the .so is loaded. The reserve does that job,
+// and a program that is never looked at pays for nothing.
 void* allocate_for_c(std::size_t bytes) noexcept {
   if (!own_memory::is_open()) return exception_reserve.take(bytes);
   void* block = own_memory::allocate(bytes);
@@ -60,8 +61,8 @@ void* allocate_for_c(std::size_t bytes) noexcept {
 extern "C" {
 
 // By the linker's rule these are the program's allocator, which libc used for what it returns to us.
-void __real_free(void* block);                              // NOLINT(bugprone-reserved-identifier)
-void* __real_realloc(void* block, std::size_t bytes);       // NOLINT(bugprone-reserved-identifier)
+void __real_free(void* block);                         // NOLINT(bugprone-reserved-identifier)
+void* __real_realloc(void* block, std::size_t bytes);  // NOLINT(bugprone-reserved-identifier)
 
 void* __wrap_malloc(std::size_t bytes) {
   void* block = allocate_for_c(bytes);
@@ -96,16 +97,24 @@ void* __wrap_realloc(void* block, std::size_t bytes) {
 
 }  // extern "C"
 
-void* operator new(std::size_t bytes) { return allocate_or_throw(bytes, 16); }
-void* operator new[](std::size_t bytes) { return allocate_or_throw(bytes, 16); }
+void* operator new(std::size_t bytes) {
+  return allocate_or_throw(bytes, 16);
+}
+void* operator new[](std::size_t bytes) {
+  return allocate_or_throw(bytes, 16);
+}
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
   return allocate_or_throw(bytes, static_cast<std::size_t>(alignment));
 }
 void* operator new[](std::size_t bytes, std::align_val_t alignment) {
   return allocate_or_throw(bytes, static_cast<std::size_t>(alignment));
 }
-void* operator new(std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept { return own_memory::allocate(bytes); }
-void* operator new[](std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept { return own_memory::allocate(bytes); }
+void* operator new(std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
+  return own_memory::allocate(bytes);
+}
+void* operator new[](std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
+  return own_memory::allocate(bytes);
+}
 void* operator new(std::size_t bytes, std::align_val_t alignment, const std::nothrow_t& /*tag*/) noexcept {
   return own_memory::allocate(bytes, static_cast<std::size_t>(alignment));
 }
@@ -113,20 +122,36 @@ void* operator new[](std::size_t bytes, std::align_val_t alignment, const std::n
   return own_memory::allocate(bytes, static_cast<std::size_t>(alignment));
 }
 
-void operator delete(void* block) noexcept { own_memory::release(block); }
-void operator delete[](void* block) noexcept { own_memory::release(block); }
-void operator delete(void* block, std::size_t /*bytes*/) noexcept { own_memory::release(block); }
-void operator delete[](void* block, std::size_t /*bytes*/) noexcept { own_memory::release(block); }
-void operator delete(void* block, std::align_val_t /*alignment*/) noexcept { own_memory::release(block); }
-void operator delete[](void* block, std::align_val_t /*alignment*/) noexcept { own_memory::release(block); }
+void operator delete(void* block) noexcept {
+  own_memory::release(block);
+}
+void operator delete[](void* block) noexcept {
+  own_memory::release(block);
+}
+void operator delete(void* block, std::size_t /*bytes*/) noexcept {
+  own_memory::release(block);
+}
+void operator delete[](void* block, std::size_t /*bytes*/) noexcept {
+  own_memory::release(block);
+}
+void operator delete(void* block, std::align_val_t /*alignment*/) noexcept {
+  own_memory::release(block);
+}
+void operator delete[](void* block, std::align_val_t /*alignment*/) noexcept {
+  own_memory::release(block);
+}
 void operator delete(void* block, std::size_t /*bytes*/, std::align_val_t /*alignment*/) noexcept {
   own_memory::release(block);
 }
 void operator delete[](void* block, std::size_t /*bytes*/, std::align_val_t /*alignment*/) noexcept {
   own_memory::release(block);
 }
-void operator delete(void* block, const std::nothrow_t& /*tag*/) noexcept { own_memory::release(block); }
-void operator delete[](void* block, const std::nothrow_t& /*tag*/) noexcept { own_memory::release(block); }
+void operator delete(void* block, const std::nothrow_t& /*tag*/) noexcept {
+  own_memory::release(block);
+}
+void operator delete[](void* block, const std::nothrow_t& /*tag*/) noexcept {
+  own_memory::release(block);
+}
 void operator delete(void* block, std::align_val_t /*alignment*/, const std::nothrow_t& /*tag*/) noexcept {
   own_memory::release(block);
 }

@@ -86,8 +86,8 @@ Query::Query(std::string_view raw) {
     if (pair.empty() || pair.find(';') != std::string_view::npos) continue;
     const std::size_t equals = pair.find('=');
     auto name = percent_decode(pair.substr(0, equals), Plus::kIsSpace);
-    auto value = percent_decode(equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1),
-                                Plus::kIsSpace);
+    auto value = percent_decode(
+        equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1), Plus::kIsSpace);
     if (name && value) pairs_.emplace_back(std::move(*name), std::move(*value));
   }
 }
@@ -125,7 +125,9 @@ std::optional<std::int64_t> parse_int(std::string_view text) noexcept {
   return parsed.value;
 }
 
-std::int64_t parse_int_or_zero(std::string_view text) noexcept { return parse_signed(text).value; }
+std::int64_t parse_int_or_zero(std::string_view text) noexcept {
+  return parse_signed(text).value;
+}
 
 std::uint64_t parse_address_or_zero(std::string_view text) noexcept {
   unsigned base = 10;

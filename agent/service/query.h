@@ -1,7 +1,7 @@
-// What Go's r.FormValue, strconv.ParseInt and strconv.Atoi would make of a request's query string. Clients were written
-// against those rules, so the odd corners count: the first value wins, an empty value is an absent one, a
-// pair with ';' in it is dropped.
-// Pure functions on text; nothing here throws but std::bad_alloc.
+// What Go's r.FormValue, strconv.ParseInt and strconv.Atoi would make of a request's query string. Clients
+// were written against those rules, so the odd corners count: the first value wins, an empty value is an
+// absent one, a pair with ';' in it is dropped. Pure functions on text; nothing here throws but
+// std::bad_alloc.
 #pragma once
 
 #include <cstdint>
@@ -24,15 +24,16 @@ class Query {
   std::vector<std::pair<std::string, std::string>> pairs_;
 };
 
-// Undoes %XX, and '+' where it stands for a space (queries, not paths). nullopt: an incomplete or wrong escape.
+// Undoes %XX, and '+' where it stands for a space (queries, not paths). nullopt: an incomplete or wrong
+// escape.
 enum class Plus { kIsSpace, kIsPlus };
 [[nodiscard]] std::optional<std::string> percent_decode(std::string_view text, Plus plus);
 
 // strconv.ParseInt(text, 10, 64): a sign and digits, nothing else, no overflow.
 [[nodiscard]] std::optional<std::int64_t> parse_int(std::string_view text) noexcept;
 
-// strconv.Atoi with its error ignored, as Go's handlers read `debug` and `gc`: 0 for what is no number, the nearest bound
-// for what is too large.
+// strconv.Atoi with its error ignored, as Go's handlers read `debug` and `gc`: 0 for what is no number, the
+// nearest bound for what is too large.
 [[nodiscard]] std::int64_t parse_int_or_zero(std::string_view text) noexcept;
 
 // strconv.ParseUint(text, 0, 64) with its error ignored: 0x, 0b, 0o and 0 prefixes, '_' between digits.

@@ -29,9 +29,13 @@ Answer answer_redirect(const Site& /*site*/, const Request& request) {
   return make_redirect(location);
 }
 
-Answer answer_cmdline(const Site& site, const Request& /*request*/) { return make_response(kPlainText, site.cmdline); }
+Answer answer_cmdline(const Site& site, const Request& /*request*/) {
+  return make_response(kPlainText, site.cmdline);
+}
 
-Answer answer_symbol(const Site& site, const Request& request) { return symbol_page(site, request); }
+Answer answer_symbol(const Site& site, const Request& request) {
+  return symbol_page(site, request);
+}
 
 Answer answer_config(const Site& site, const Request& /*request*/) {
   const auto settings = site.settings ? site.settings() : std::vector<SettingView>();
@@ -66,8 +70,10 @@ const Route* find_route(std::string_view path) noexcept {
 ProfileSource* find_profile(const Site& site, std::string_view path) {
   for (const auto& source : site.profiles) {
     const ProfileKind& kind = source->kind();
-    if (path.substr(0, kPrefix.size()) == kPrefix && path.substr(kPrefix.size()) == kind.name) return source.get();
-    if (std::find(kind.other_paths.begin(), kind.other_paths.end(), path) != kind.other_paths.end()) return source.get();
+    if (path.substr(0, kPrefix.size()) == kPrefix && path.substr(kPrefix.size()) == kind.name)
+      return source.get();
+    if (std::find(kind.other_paths.begin(), kind.other_paths.end(), path) != kind.other_paths.end())
+      return source.get();
   }
   return nullptr;
 }

@@ -1,8 +1,8 @@
 // Every endpoint, as one table, and what the rest of the agent has to provide for them.
 // On the service's thread only. Handlers may throw: the session answers 500 and goes on.
 //
-// A profile kind becomes visible (its endpoint, ?seconds=, debug=1, the index entry) by being in Site::profiles.
-// An endpoint is one row of the table in routes.cc.
+// A profile kind becomes visible (its endpoint, ?seconds=, debug=1, the index entry) by being in
+// Site::profiles. An endpoint is one row of the table in routes.cc.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,8 @@ struct ProfileKind {
   std::span<const std::string_view> other_paths = {};  // e.g. "/debug/fgprof"
 };
 
-// A collection over time, between its two ends. Destroying it unfinished gives up and leaves nothing switched on.
+// A collection over time, between its two ends. Destroying it unfinished gives up and leaves nothing switched
+// on.
 class Collection {
  public:
   Collection() = default;
@@ -116,7 +117,8 @@ inline constexpr std::int64_t kMaxSeconds = 3600;
 
 inline constexpr std::size_t kLargestBody = 16 << 20;
 
-// How large a body the request may have; asked before the body is read. 0: the answer does not depend on a body.
+// How large a body the request may have; asked before the body is read. 0: the answer does not depend on a
+// body.
 [[nodiscard]] std::size_t body_limit(Method method, std::string_view path) noexcept;
 
 }  // namespace profagent::service

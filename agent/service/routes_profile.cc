@@ -11,7 +11,8 @@ constexpr std::string_view kBinary = "application/octet-stream";
 
 Response profile_file(std::string_view file_name, std::string bytes) {
   Response response = make_response(kBinary, std::move(bytes));
-  response.headers.emplace_back("Content-Disposition", "attachment; filename=\"" + std::string(file_name) + "\"");
+  response.headers.emplace_back("Content-Disposition",
+                                "attachment; filename=\"" + std::string(file_name) + "\"");
   return response;
 }
 

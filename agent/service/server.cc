@@ -1,8 +1,8 @@
 #include "agent/service/server.h"
 
 #include <cerrno>
-#include <csignal>
 #include <climits>
+#include <csignal>
 #include <string>
 
 #include <linux/futex.h>
@@ -62,12 +62,15 @@ bool Service::stop_and_join() noexcept {
     // Again and again: the thread may not have come to its loop yet, and the wake-up may be lost.
     if (!options_.listeners->wake()) options_.listeners->connect_once();
     const timespec pause{0, 20'000'000};
-    sys::call(SYS_futex, reinterpret_cast<long>(&state_), FUTEX_WAIT_PRIVATE, kRunning, reinterpret_cast<long>(&pause));
+    sys::call(SYS_futex, reinterpret_cast<long>(&state_), FUTEX_WAIT_PRIVATE, kRunning,
+              reinterpret_cast<long>(&pause));
   }
   return wait_until_gone(tid_.load(std::memory_order_relaxed), give_up);
 }
 
-bool Service::is_running() const noexcept { return state_.load(std::memory_order_acquire) == kRunning; }
+bool Service::is_running() const noexcept {
+  return state_.load(std::memory_order_acquire) == kRunning;
+}
 
 bool Service::is_this_thread() const noexcept {
   return is_running() && tid_.load(std::memory_order_relaxed) == sys::gettid();
@@ -80,7 +83,9 @@ void Service::forget_after_fork() noexcept {
   counters_.connections_open.store(0, std::memory_order_relaxed);
 }
 
-const char* Service::last_problem() const noexcept { return problem_.load(std::memory_order_relaxed); }
+const char* Service::last_problem() const noexcept {
+  return problem_.load(std::memory_order_relaxed);
+}
 
 void Service::run() noexcept {
   tid_.store(sys::gettid(), std::memory_order_relaxed);
@@ -134,7 +139,8 @@ std::vector<Fact> Service::facts() const {
   };
   number("service", "pid", static_cast<std::uint64_t>(sys::getpid()));
   number("service", "tid", static_cast<std::uint64_t>(tid_.load(std::memory_order_relaxed)));
-  number("service", "started_at_unix", static_cast<std::uint64_t>(started_at_.load(std::memory_order_relaxed)));
+  number("service", "started_at_unix",
+         static_cast<std::uint64_t>(started_at_.load(std::memory_order_relaxed)));
   std::vector<std::string> addresses;
   for (const Listener& listener : options_.listeners->all()) {
     if (listener.is_wake_up) continue;
@@ -144,10 +150,11 @@ std::vector<Fact> Service::facts() const {
   }
   facts.push_back({"service", "listeners", std::move(addresses)});
   facts.push_back({"service", "listener_problems", std::string(options_.listeners->problems())});
-  facts.push_back({"service", "descriptors",
-                   std::string(shared_fd_table_.load(std::memory_order_relaxed)
-                                   ? "in the program's table, high numbers: the kernel refuses a table of our own"
-                                   : "in a table of our own")});
+  facts.push_back(
+      {"service", "descriptors",
+       std::string(shared_fd_table_.load(std::memory_order_relaxed)
+                       ? "in the program's table, high numbers: the kernel refuses a table of our own"
+                       : "in a table of our own")});
   facts.push_back({"service", "last_problem", std::string(last_problem() == nullptr ? "" : last_problem())});
   const auto counter = [&](const char* name, const std::atomic<std::uint64_t>& value) {
     number("service", name, value.load(std::memory_order_relaxed));

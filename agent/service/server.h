@@ -1,9 +1,9 @@
-// The agent's one thread. It is started and stopped by the program's threads, inside hooks, so those calls allocate
-// nothing and throw nothing; what runs on the thread itself is ordinary C++.
+// The agent's one thread. It is started and stopped by the program's threads, inside hooks, so those calls
+// allocate nothing and throw nothing; what runs on the thread itself is ordinary C++.
 //
-// The thread is called "profagent", receives no signal, has no real-time priority, lends itself to nothing that the program
-// does to its threads, and uses a descriptor table of its own where the kernel allows it. It touches only memory
-// that is never unmapped, so the process may exit at any moment.
+// The thread is called "profagent", receives no signal, has no real-time priority, lends itself to nothing
+// that the program does to its threads, and uses a descriptor table of its own where the kernel allows it. It
+// touches only memory that is never unmapped, so the process may exit at any moment.
 #pragma once
 
 #include <atomic>
@@ -37,8 +37,8 @@ class Service {
   // After it has ended by itself (idle), a client may be waiting already: ask Listeners::client_is_waiting().
   bool start(const ServiceOptions& options) noexcept;
 
-  // Ends the thread and waits until the kernel has forgotten it, so that setuid() or unshare() see a process without it.
-  // False when it did not end within five seconds. Not for our own thread.
+  // Ends the thread and waits until the kernel has forgotten it, so that setuid() or unshare() see a process
+  // without it. False when it did not end within five seconds. Not for our own thread.
   bool stop_and_join() noexcept;
 
   [[nodiscard]] bool is_running() const noexcept;

@@ -17,7 +17,8 @@ namespace {
 
 namespace sys = safe::sys;
 
-// For our own frames: request handling needs under 32 KiB, the demangler recurses deeper. Untouched pages cost nothing.
+// For our own frames: request handling needs under 32 KiB, the demangler recurses deeper. Untouched pages
+// cost nothing.
 constexpr std::size_t kStackSize = 512 << 10;
 constexpr int kNiceness = 10;
 // getpriority's system call answers 20 - nice.

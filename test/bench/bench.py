@@ -83,7 +83,7 @@ def pair_table(cases, program, scratch):
     for case in cases:
         row = [case.name, times[case.name], times[case.name] / times[case.base]]
         if counts:
-            row += [counts[case.name], counts[case.name] - counts[case.base]]
+            row += [counts[case.name], counts[case.name] - counts[case.base]] if case.counts else ["-", "-"]
         rows.append(row)
     head = ["", "ns", "ratio"] + (["instructions", "more than base"] if counts else [])
     print_table("malloc(64) + free, default rate (base: the same allocator, not profiled)", head, rows)
@@ -108,12 +108,13 @@ def process_table(cases, scratch):
     base = {}
     for case in cases:
         figures = [private_dirty_kib(case)]
-        if CALLGRIND:
+        if CALLGRIND and case.counts:
             figures.append(instructions(case, ["/bin/true"], scratch))
         base = base or figures
         row = [case.name]
         for figure, first in zip(figures, base):
             row += [f"{figure:,}", f"{figure - first:+,}"]
+        row += ["-"] * (2 * (len(base) - len(figures)))
         rows.append(row)
     head = ["", "KiB dirty", "more"] + (["instructions", "more"] if CALLGRIND else [])
     print_table("idle `sleep`: private dirty memory; `/bin/true`: instructions from start to end", head, rows)

@@ -12,6 +12,7 @@ class Case:
     environment: dict
     base: str = "none"  # the same allocator without its profiler
     missing: str = ""  # why it cannot run here
+    counts: bool = True  # its instructions under callgrind mean something
 
 
 def find_library(pattern):
@@ -50,7 +51,8 @@ class Peers:
             Case("profagent, rate 0 (off)", {"LD_PRELOAD": self.agent, "PROFAGENT_MEM_PROFILE_RATE": "0"}),
             Case("tcmalloc", {"LD_PRELOAD": self.tcmalloc}, missing=needs(self.tcmalloc, "libgoogle-perftools4")),
             Case("tcmalloc, sampling", {"LD_PRELOAD": self.tcmalloc, "TCMALLOC_SAMPLE_PARAMETER": "524288"},
-                 base="tcmalloc", missing=needs(self.tcmalloc, "libgoogle-perftools4")),
+                 base="tcmalloc", missing=needs(self.tcmalloc, "libgoogle-perftools4"),
+                 counts=False),  # it does not sample under Valgrind
             Case("jemalloc", {"LD_PRELOAD": self.jemalloc}, missing=needs(self.jemalloc, "libjemalloc2")),
             Case("jemalloc, prof", {"LD_PRELOAD": self.jemalloc, "MALLOC_CONF": "prof:true,lg_prof_sample:19"},
                  base="jemalloc", missing=no_prof),

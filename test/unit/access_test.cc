@@ -69,7 +69,9 @@ class Connection {
   int server = -1;
 };
 
-PeerUser known(uid_t uid) { return {uid, "", false}; }
+PeerUser known(uid_t uid) {
+  return {uid, "", false};
+}
 
 }  // namespace
 
@@ -177,22 +179,23 @@ TEST_CASE("remote clients need the token, and a token to be set") {
   policy.bearer_token = "secret";
   CHECK_FALSE(refuse_token(policy, "Bearer secret"));
   CHECK_FALSE(refuse_token(policy, "bearer secret"));
-  for (const char* wrong : {"", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer Secret", "Basic secret",
-                            "secret"}) {
+  for (const char* wrong : {"", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer Secret",
+                            "Basic secret", "secret"}) {
     CAPTURE(wrong);
     CHECK(refuse_token(policy, wrong));
   }
 }
 
 TEST_CASE("only our own names are hosts of ours [J2]") {
-  for (const char* host : {"localhost", "localhost:6060", "LocalHost:1", "127.0.0.1", "127.0.0.1:65535", "[::1]",
-                           "[::1]:6060"}) {
+  for (const char* host : {"localhost", "localhost:6060", "LocalHost:1", "127.0.0.1", "127.0.0.1:65535",
+                           "[::1]", "[::1]:6060"}) {
     CAPTURE(host);
     CHECK(is_own_host(host));
   }
-  for (const char* host : {"", "evil.com", "localhost6", "localhost.", "localhost.evil.com", "127.0.0.1.", "127.0.0.2",
-                           "127.0.0.1.evil.com:80", "localhost:", "localhost:x", "localhost:65536", "localhost:80:80",
-                           "::1", "[::1", "[::1]x", "0.0.0.0", "user@localhost", "localhost:80@evil.com", " localhost"}) {
+  for (const char* host :
+       {"", "evil.com", "localhost6", "localhost.", "localhost.evil.com", "127.0.0.1.", "127.0.0.2",
+        "127.0.0.1.evil.com:80", "localhost:", "localhost:x", "localhost:65536", "localhost:80:80", "::1",
+        "[::1", "[::1]x", "0.0.0.0", "user@localhost", "localhost:80@evil.com", " localhost"}) {
     CAPTURE(host);
     CHECK_FALSE(is_own_host(host));
   }
@@ -201,8 +204,8 @@ TEST_CASE("only our own names are hosts of ours [J2]") {
 TEST_CASE("only our own pages are origins of ours [J3]") {
   CHECK(is_own_origin("http://localhost:6060", "localhost:6060"));
   CHECK(is_own_origin("http://LOCALHOST:6060", "localhost:6060"));
-  for (const char* origin : {"null", "http://localhost:3000", "https://localhost:6060", "http://evil.com", "localhost:6060",
-                             "http://localhost:6060.evil.com", "http://localhost"}) {
+  for (const char* origin : {"null", "http://localhost:3000", "https://localhost:6060", "http://evil.com",
+                             "localhost:6060", "http://localhost:6060.evil.com", "http://localhost"}) {
     CAPTURE(origin);
     CHECK_FALSE(is_own_origin(origin, "localhost:6060"));
   }

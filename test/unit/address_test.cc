@@ -52,7 +52,8 @@ TEST_CASE("by default: a port of the range on loopback, and a socket in a folder
   CHECK(parse("").addresses == Strings{"127.0.0.1:6060-6159", "unix:///tmp/profagent-1000/4711.sock"});
   AddressFacts with = facts();
   with.runtime_dir = "/run/user/1000";
-  CHECK(parse("", with).addresses == Strings{"127.0.0.1:6060-6159", "unix:///run/user/1000/profagent/4711.sock"});
+  CHECK(parse("", with).addresses ==
+        Strings{"127.0.0.1:6060-6159", "unix:///run/user/1000/profagent/4711.sock"});
   with.runtime_dir = "relative";
   CHECK(parse("", with).addresses[1] == "unix:///tmp/profagent-1000/4711.sock");
   const std::string deep = "/" + std::string(100, 'd');
@@ -73,9 +74,10 @@ TEST_CASE("addresses are numbers or localhost, the default host is loopback") {
 }
 
 TEST_CASE("what cannot be used is left out and named") {
-  for (const std::string wrong : {"6060", "host:6060", "localhost6:1", "127.0.0.1", "127.1:80", "127.0.0.1:65536",
-                                  "127.0.0.1:-1", "127.0.0.1:", ":x", "::1:6060", "[::1]", "[127.0.0.1]:1",
-                                  "unix://relative", "unix://", "unix:///folder/", "http://localhost:6060"}) {
+  for (const std::string wrong :
+       {"6060", "host:6060", "localhost6:1", "127.0.0.1", "127.1:80", "127.0.0.1:65536", "127.0.0.1:-1",
+        "127.0.0.1:", ":x", "::1:6060", "[::1]", "[127.0.0.1]:1", "unix://relative", "unix://",
+        "unix:///folder/", "http://localhost:6060"}) {
     CAPTURE(wrong);
     const Parsed parsed = parse(wrong + ",:1");
     CHECK(parsed.addresses == Strings{"127.0.0.1:1"});
@@ -87,7 +89,8 @@ TEST_CASE("what cannot be used is left out and named") {
 
 TEST_CASE("beyond loopback only when asked for") {
   AddressFacts with = facts();
-  for (const char* remote : {"0.0.0.0:6060", "192.168.1.1:6060", "[::]:6060", "[2001:db8::1]:6060", "128.0.0.1:1"}) {
+  for (const char* remote :
+       {"0.0.0.0:6060", "192.168.1.1:6060", "[::]:6060", "[2001:db8::1]:6060", "128.0.0.1:1"}) {
     CAPTURE(remote);
     with.allow_remote = false;
     CHECK(parse(remote, with).addresses.empty());

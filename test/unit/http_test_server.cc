@@ -63,7 +63,9 @@ class FakeSource : public service::ProfileSource {
   explicit FakeSource(ProfileKind kind) : kind_(kind) {}
   const ProfileKind& kind() const override { return kind_; }
   std::uint64_t count() override { return 42; }
-  std::string state() override { return kind_.name == "allocs" ? "Off: the program <defines> malloc itself." : ""; }
+  std::string state() override {
+    return kind_.name == "allocs" ? "Off: the program <defines> malloc itself." : "";
+  }
   std::string snapshot(const Query& query) override {
     if (kind_.name == "broken") throw std::runtime_error("failed to collect profile");
     if (!query.get("gc").empty()) return kHeapBytes + "gc";
@@ -99,10 +101,11 @@ Site make_site() {
     return std::nullopt;
   };
   site.settings = [] {
-    return std::vector<service::SettingView>{{"mem_profile_rate", "PROFAGENT_MEM_PROFILE_RATE", std::int64_t{1},
-                                              std::int64_t{524288}, 0, std::nullopt, "environment", "", "Mean bytes."},
-                                             {"log", "PROFAGENT_LOG", std::string("\xff"), std::string("silent"),
-                                              std::nullopt, std::nullopt, "default", "", "Log level."}};
+    return std::vector<service::SettingView>{
+        {"mem_profile_rate", "PROFAGENT_MEM_PROFILE_RATE", std::int64_t{1}, std::int64_t{524288}, 0,
+         std::nullopt, "environment", "", "Mean bytes."},
+        {"log", "PROFAGENT_LOG", std::string("\xff"), std::string("silent"), std::nullopt, std::nullopt,
+         "default", "", "Log level."}};
   };
   site.facts = [] { return the_service.facts(); };
   site.access = the_access;
@@ -150,9 +153,15 @@ bool TestServer::start() const {
   return the_service.start(options);
 }
 
-std::uint16_t TestServer::port() const { return the_listeners.all()[0].address.port; }
-service::Service& TestServer::service() const { return the_service; }
-service::Listeners& TestServer::listeners() const { return the_listeners; }
+std::uint16_t TestServer::port() const {
+  return the_listeners.all()[0].address.port;
+}
+service::Service& TestServer::service() const {
+  return the_service;
+}
+service::Listeners& TestServer::listeners() const {
+  return the_listeners;
+}
 
 Client::Client(std::uint16_t port) {
   sockaddr_in name = {};
@@ -169,7 +178,9 @@ Client::Client(const std::string& socket_path) {
   fd_ = connect_to(reinterpret_cast<const sockaddr*>(&name), sizeof(name));
 }
 
-Client::~Client() { close(fd_); }
+Client::~Client() {
+  close(fd_);
+}
 
 bool Client::send(std::string_view bytes) const {
   while (!bytes.empty()) {
@@ -225,7 +236,9 @@ std::string Client::read_response(bool has_body) {
   }
 }
 
-void Client::finish_sending() const { shutdown(fd_, SHUT_WR); }
+void Client::finish_sending() const {
+  shutdown(fd_, SHUT_WR);
+}
 
 Reply::Reply(std::string text) {
   const std::size_t end = text.find("\r\n\r\n");
@@ -246,8 +259,8 @@ bool Reply::has_header(std::string_view name) const {
   return head.find("\r\n" + std::string(name) + ":") != std::string::npos;
 }
 
-Reply ask(const TestServer& server, std::string_view method, std::string_view target, std::string_view more_headers,
-          std::string_view body) {
+Reply ask(const TestServer& server, std::string_view method, std::string_view target,
+          std::string_view more_headers, std::string_view body) {
   const Client client(server.port());
   client.request(method, target, std::string(more_headers) + "Connection: close\r\n", body);
   return Reply(client.read_all());

@@ -1,4 +1,5 @@
-// The service with made-up profiles, in this process, and a client that says exactly what it is told to. For tests.
+// The service with made-up profiles, in this process, and a client that says exactly what it is told to. For
+// tests.
 #pragma once
 
 #include <atomic>

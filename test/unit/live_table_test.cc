@@ -168,6 +168,42 @@ TEST_CASE("an address that goes back and forth between threads is never lost nor
   }
 }
 
+TEST_CASE("threads that fight for the last free word: one gets it") {
+  give_room(std::size_t{64} << 10);  // one table
+  const auto table = std::make_unique<LiveTable>();
+  std::vector<const void*> held;
+  std::uintptr_t address = 0x10000;
+  for (int refused = 0; refused < 20'000; address += 16) {
+    if (table->insert(at(address), 1)) {
+      held.push_back(at(address));
+    } else {
+      ++refused;
+    }
+  }
+  // One word is free now, and these are the blocks that may stand in it.
+  REQUIRE(table->remove(held[held.size() / 2]) == 1);
+  std::vector<const void*> rivals;
+  for (; rivals.size() < 32; address += 16) {
+    if (!table->insert(at(address), 2)) continue;
+    rivals.push_back(at(address));
+    REQUIRE(table->remove(at(address)) == 2);
+  }
+  constexpr int kThreads = 4;
+  std::atomic<int> wrong{0};
+  std::atomic<int> won{0};
+  test::run_threads(kThreads, [&](int thread) {
+    for (std::size_t i = 0; i < 400'000; ++i) {
+      const void* block = rivals[i % 8 * kThreads + static_cast<std::size_t>(thread)];
+      const auto bucket = static_cast<BucketId>(i % LiveTable::kMaxBucketId) + 1;
+      const bool inserted = table->insert(block, bucket);
+      if (table->remove(block) != (inserted ? bucket : 0)) ++wrong;
+      if (inserted) ++won;
+    }
+  });
+  CHECK(wrong == 0);
+  CHECK(won > 0);
+}
+
 constinit LiveTable stormy_table;
 std::atomic<int> wrong_in_handler{0};
 

@@ -82,10 +82,11 @@ TEST_CASE("blocks of any size keep what was written and never overlap") {
         const auto previous = std::prev(at);
         errors += static_cast<char*>(previous->first) + previous->second.size > block;
       }
-      if (const auto next = std::next(at); next != blocks.end()) errors += static_cast<char*>(block) + size > next->first;
+      if (const auto next = std::next(at); next != blocks.end())
+        errors += static_cast<char*>(block) + size > next->first;
     } else {
-      auto at = blocks.lower_bound(reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(blocks.begin()->first) +
-                                                           random() % (4 * kMiB)));
+      auto at = blocks.lower_bound(reinterpret_cast<void*>(
+          reinterpret_cast<std::uintptr_t>(blocks.begin()->first) + random() % (4 * kMiB)));
       if (at == blocks.end()) at = blocks.begin();
       errors += !is_filled(at->first, at->second);
       if (pick < 90) {
@@ -229,19 +230,19 @@ TEST_CASE("forks at any moment leave a child that can allocate") {
   int failed = 0;
   for (int i = 0; i < 300; ++i) {
     failed += in_child([&] {
-      alarm(5);
-      own_memory::reset_after_fork();
-      if (!is_filled(before, {100, 5})) return 1;
-      own_memory::release(before);
-      std::vector<void*> blocks;
-      for (std::size_t size = 1; size < 200000; size = size * 3 / 2 + 1) {
-        blocks.push_back(own_memory::allocate(size));
-        if (blocks.back() == nullptr) return 2;
-        std::memset(blocks.back(), 1, size);
-      }
-      for (void* block : blocks) own_memory::release(block);
-      return 0;
-    }) != 0;
+                alarm(5);
+                own_memory::reset_after_fork();
+                if (!is_filled(before, {100, 5})) return 1;
+                own_memory::release(before);
+                std::vector<void*> blocks;
+                for (std::size_t size = 1; size < 200000; size = size * 3 / 2 + 1) {
+                  blocks.push_back(own_memory::allocate(size));
+                  if (blocks.back() == nullptr) return 2;
+                  std::memset(blocks.back(), 1, size);
+                }
+                for (void* block : blocks) own_memory::release(block);
+                return 0;
+              }) != 0;
   }
   stop = true;
   busy.join();

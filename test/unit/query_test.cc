@@ -9,7 +9,9 @@ namespace profagent::service {
 
 namespace {
 
-std::string value_of(std::string_view raw, std::string_view name) { return std::string(Query(raw).get(name)); }
+std::string value_of(std::string_view raw, std::string_view name) {
+  return std::string(Query(raw).get(name));
+}
 
 }  // namespace
 
@@ -55,8 +57,8 @@ TEST_CASE("integers are base 10 with a sign, and nothing else") {
   CHECK(parse_int("007") == 7);
   CHECK(parse_int("9223372036854775807") == std::numeric_limits<std::int64_t>::max());
   CHECK(parse_int("-9223372036854775808") == std::numeric_limits<std::int64_t>::min());
-  for (const char* wrong : {"", "+", "-", " 5", "5 ", "0x5", "1e1", "1.5", "1_000", "--5", "9223372036854775808",
-                            "-9223372036854775809", "99999999999999999999999"}) {
+  for (const char* wrong : {"", "+", "-", " 5", "5 ", "0x5", "1e1", "1.5", "1_000", "--5",
+                            "9223372036854775808", "-9223372036854775809", "99999999999999999999999"}) {
     CAPTURE(wrong);
     CHECK_FALSE(parse_int(wrong));
   }
@@ -86,8 +88,8 @@ TEST_CASE("addresses take Go's prefixes and underscores") {
   CHECK(parse_address_or_zero("0xffffffffffffffff") == std::numeric_limits<std::uint64_t>::max());
   // A value that is too large is cut to the largest, as ParseUint does with its error ignored.
   CHECK(parse_address_or_zero("0x1ffffffffffffffff") == std::numeric_limits<std::uint64_t>::max());
-  for (const char* wrong : {"", "0", "0x", "0b", "x", "08", "0b2", "0xg", "_1", "1_", "1__0", "0x1_", "-1", "+1", " 1",
-                            "1\n", "1,2"}) {
+  for (const char* wrong : {"", "0", "0x", "0b", "x", "08", "0b2", "0xg", "_1", "1_", "1__0", "0x1_", "-1",
+                            "+1", " 1", "1\n", "1,2"}) {
     CAPTURE(wrong);
     CHECK(parse_address_or_zero(wrong) == 0);
   }

@@ -6,8 +6,8 @@
 static void* kept[8];
 
 NOINLINE void two_sizes(void) {
-  static const size_t sizes[] = {7001, 7013, 7001, 7013, 7001};
-  for (int i = 0; i < 5; ++i) kept[i] = malloc(sizes[i]);
+  static const volatile size_t sizes[] = {7001, 7013, 7001, 7013, 7001};
+  for (volatile int i = 0; i < 5; ++i) kept[i] = malloc(sizes[i]);
   END_OF_FRAME();
 }
 
