@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <ctime>
 
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -20,32 +21,38 @@ namespace {
 
 constinit safe::EventHandler start_service = nullptr;
 
-// A system call that only waits, and where its arguments say for how long: a register that is negative, or a
-// pointer that is null, for ever.
-enum class Timeout : std::uint8_t { kNone, kNegativeMeansForEver, kNullMeansForEver, kFinite };
+// A system call that only waits, and what becomes of its timeout when it is cut short. For the kernel's side see
+// select(2), ppoll(2), nanosleep(2).
+enum class Timeout : std::uint8_t {
+  kNone,
+  kNegativeMeansForEver,  // a finite one is lost: nobody knows how much of it was left
+  kKernelCountsDown,      // in the caller's memory
+  kSleep,                 // what is left is written where a second register points to, if it does
+};
 struct Wait {
   int number;
   Timeout timeout;
   int timeout_register;
+  int rest_register;
 };
 constexpr Wait kWaits[] = {
-    {SYS_read, Timeout::kNone, 0},
-    {SYS_recvfrom, Timeout::kNone, 0},
-    {SYS_recvmsg, Timeout::kNone, 0},
-    {SYS_accept, Timeout::kNone, 0},
-    {SYS_accept4, Timeout::kNone, 0},
-    {SYS_wait4, Timeout::kNone, 0},
-    {SYS_waitid, Timeout::kNone, 0},
-    {SYS_flock, Timeout::kNone, 0},
-    {SYS_epoll_wait, Timeout::kNegativeMeansForEver, REG_R10},
-    {SYS_epoll_pwait, Timeout::kNegativeMeansForEver, REG_R10},
-    {SYS_poll, Timeout::kNegativeMeansForEver, REG_RDX},
-    {SYS_ppoll, Timeout::kNullMeansForEver, REG_RDX},
-    {SYS_select, Timeout::kNullMeansForEver, REG_R8},
-    {SYS_pselect6, Timeout::kNullMeansForEver, REG_R8},
-    {SYS_pause, Timeout::kNone, 0},
-    {SYS_nanosleep, Timeout::kFinite, 0},
-    {SYS_clock_nanosleep, Timeout::kFinite, 0},
+    {SYS_read, Timeout::kNone, 0, 0},
+    {SYS_recvfrom, Timeout::kNone, 0, 0},
+    {SYS_recvmsg, Timeout::kNone, 0, 0},
+    {SYS_accept, Timeout::kNone, 0, 0},
+    {SYS_accept4, Timeout::kNone, 0, 0},
+    {SYS_wait4, Timeout::kNone, 0, 0},
+    {SYS_waitid, Timeout::kNone, 0, 0},
+    {SYS_flock, Timeout::kNone, 0, 0},
+    {SYS_pause, Timeout::kNone, 0, 0},
+    {SYS_epoll_wait, Timeout::kNegativeMeansForEver, REG_R10, 0},
+    {SYS_epoll_pwait, Timeout::kNegativeMeansForEver, REG_R10, 0},
+    {SYS_poll, Timeout::kNegativeMeansForEver, REG_RDX, 0},
+    {SYS_ppoll, Timeout::kKernelCountsDown, 0, 0},
+    {SYS_select, Timeout::kKernelCountsDown, 0, 0},
+    {SYS_pselect6, Timeout::kKernelCountsDown, 0, 0},
+    {SYS_nanosleep, Timeout::kSleep, REG_RDI, REG_RSI},
+    {SYS_clock_nanosleep, Timeout::kSleep, REG_RDX, REG_R10},
 };
 
 const Wait* find_wait(std::int64_t number) {
@@ -78,18 +85,26 @@ const Wait* interrupted_wait(const gregset_t& registers, bool* repeats) {
   return nullptr;
 }
 
-bool lasts_for_ever(const Wait& wait, const gregset_t& registers) {
+// Makes the thread go on waiting as if there had been no signal, where that is exact: the program has not asked to
+// be woken by us. Otherwise it sees EINTR, once.
+void go_on_waiting(const Wait& wait, gregset_t& registers) {
   switch (wait.timeout) {
     case Timeout::kNone:
-      return true;
+    case Timeout::kKernelCountsDown:
+      break;
     case Timeout::kNegativeMeansForEver:
-      return static_cast<std::int32_t>(registers[wait.timeout_register]) < 0;
-    case Timeout::kNullMeansForEver:
-      return registers[wait.timeout_register] == 0;
-    case Timeout::kFinite:
-      return false;
+      if (static_cast<std::int32_t>(registers[wait.timeout_register]) >= 0) return;
+      break;
+    case Timeout::kSleep: {
+      const bool until = wait.number == SYS_clock_nanosleep && (registers[REG_RSI] & TIMER_ABSTIME) != 0;
+      if (until) break;
+      if (registers[wait.rest_register] == 0) return;
+      registers[wait.timeout_register] = registers[wait.rest_register];
+      break;
+    }
   }
-  return false;
+  registers[REG_RIP] -= sizeof(kSyscallCode);
+  registers[REG_RAX] = wait.number;
 }
 
 // Runs on a thread of the program.
@@ -107,11 +122,7 @@ void on_signal(int, siginfo_t*, void* context) {
   // Between the program's call and the kernel there is only libc's wrapper, which holds no lock.
   safe::events.is_deferred.store(false, std::memory_order_relaxed);
   start_service();
-  if (!repeats && lasts_for_ever(*wait, registers)) {
-    // The program asked not to be woken before something happened, and nothing of its own did.
-    registers[REG_RIP] -= sizeof(kSyscallCode);
-    registers[REG_RAX] = wait->number;
-  }
+  if (!repeats) go_on_waiting(*wait, registers);
 }
 
 }  // namespace

@@ -193,11 +193,12 @@ TEST_CASE("a signal handler may allocate in the middle of an allocation") {
 
 TEST_CASE("under mlockall a table costs the pages that are touched") {
   constexpr std::size_t kPages = 1024;
+  const auto arena = std::make_unique<Arena>();
   // In a child of its own: mlockall() is for good.
   const pid_t child = fork();
   if (child == 0) {
     if (mlockall(MCL_FUTURE) != 0) _exit(2);
-    auto* table = static_cast<unsigned char*>(stormy_arena.allocate_pages(kPages * 4096));
+    auto* table = static_cast<unsigned char*>(arena->allocate_pages(kPages * 4096));
     if (table == nullptr) _exit(3);
     table[5 * 4096] = 1;
     static unsigned char resident[kPages];

@@ -16,8 +16,8 @@ build() {
   local safe=$root/agent/safe
   "${CXX:-g++}" -std=c++20 -O2 -g -fPIC -shared -fno-exceptions -fno-rtti -fasynchronous-unwind-tables \
     -ftls-model=initial-exec -fno-omit-frame-pointer -fvisibility=hidden -I"$root" -o "$preload" \
-    "$root/test/unwind/differential.cc" "$safe"/{sys,cfi_memory,cfi_find,cfi_row,cfi_expression}.cc \
-    "$safe"/{rule_cache,walk_cache,unwind_window,unwind_registers,unwind}.cc -Wl,-z,now
+    "$root/test/unwind/differential.cc" "$safe"/{sys,rule_cache,walk_cache}.cc "$safe"/cfi*.cc "$safe"/unwind*.cc \
+    -Wl,-z,now
 }
 
 # under NAME COMMAND...: runs the command with the preload.
