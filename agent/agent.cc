@@ -167,6 +167,7 @@ void on_rights_changed() noexcept {
 // nothing is opened before it allocates.
 void on_fork_child() noexcept {
   agent.service.forget_after_fork();
+  forget_clients_after_fork();
   service::own_memory::reset_after_fork();
   safe::unlock_walk_caches_after_fork();
   safe::threads.on_fork_child();

@@ -94,8 +94,12 @@ void read_names(Program& program) {
   char target[4096];
   const long length = safe::sys::call(SYS_readlink, reinterpret_cast<long>("/proc/self/exe"),
                                       reinterpret_cast<long>(target), sizeof(target));
-  copy_base_name(length > 0 ? std::string_view(target, static_cast<std::size_t>(length)) : program.started_as,
-                 program.name);
+  std::string_view executable =
+      length > 0 ? std::string_view(target, static_cast<std::size_t>(length)) : program.started_as;
+  // The kernel's word for an executable that was replaced meanwhile, or runs from a memfd.
+  constexpr std::string_view kDeleted = " (deleted)";
+  if (executable.ends_with(kDeleted)) executable.remove_suffix(kDeleted.size());
+  copy_base_name(executable, program.name);
 }
 
 const char* soname_of(const link_map& object) {
@@ -144,7 +148,9 @@ Program identify_program() noexcept {
   } else if (is_second_copy()) {
     program.reason = "another copy of the agent is loaded";
   } else if (const char* globs = safe::settings.programs.load(std::memory_order_relaxed); *globs != '\0') {
-    program.role = matches_any(globs, program.name) || matches_any(globs, program.started_as) ? Role::kProfiled : Role::kDormant;
+    program.role = matches_any(globs, program.name) || matches_any(globs, program.started_as)
+                       ? Role::kProfiled
+                       : Role::kDormant;
     program.reason = "not named in PROFAGENT_PROGRAMS";
   } else {
     program.role = is_wrapper(program.name) ? Role::kDormant : Role::kProfiled;

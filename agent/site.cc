@@ -22,8 +22,14 @@ service::Site make_site(SiteParts parts) {
   service::Site site;
   site.profiles = service::make_heap_sources(shared->symbolizer, shared->info.heap_coverage, parts.heap_available);
   site.cmdline = std::move(parts.cmdline);
-  site.symbol_name = [shared](std::uintptr_t pc) {
-    return shared->symbolizer.linker_name_at(service::ModuleSet::now({}), pc);
+  site.symbol_names = [shared](std::span<const std::uintptr_t> pcs) {
+    const auto modules = service::ModuleSet::now({});
+    std::vector<std::string> names;
+    names.reserve(pcs.size());
+    for (const service::ResolvedPc& resolved : shared->symbolizer.resolve(modules, pcs)) {
+      names.push_back(resolved.found ? resolved.symbol->system_name : std::string());
+    }
+    return names;
   };
   site.settings = service::setting_views;
   site.facts = [shared, service_facts = std::move(parts.service_facts)] {

@@ -11,6 +11,7 @@
 
 #include "agent/safe/events.h"
 #include "agent/safe/heap_recorder.h"
+#include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
 
 namespace profagent {
@@ -18,6 +19,8 @@ namespace profagent {
 static_assert(kWakeSignal == SIGURG);
 
 namespace {
+
+namespace sys = safe::sys;
 
 constinit safe::EventHandler start_service = nullptr;
 
@@ -107,9 +110,46 @@ void go_on_waiting(const Wait& wait, gregset_t& registers) {
   registers[REG_RAX] = wait.number;
 }
 
+// When the signal finds the program at work, nobody else comes by unless it allocates: the kernel is asked to signal
+// again shortly, until the program is found waiting or has allocated. One timer, one shot at a time; it dies with exec and
+// is not inherited by fork.
+class Retry {
+ public:
+  void arm() noexcept {
+    constexpr long kAgainAfterNanos = 10'000'000;
+    if (!exists_.load(std::memory_order_relaxed)) {
+      sigevent event{};
+      event.sigev_notify = SIGEV_SIGNAL;
+      event.sigev_signo = kWakeSignal;
+      if (sys::call(SYS_timer_create, CLOCK_MONOTONIC, reinterpret_cast<long>(&event), reinterpret_cast<long>(&timer_)) != 0) {
+        return;
+      }
+      exists_.store(true, std::memory_order_relaxed);
+    }
+    itimerspec once{};
+    once.it_value.tv_nsec = kAgainAfterNanos;
+    sys::call(SYS_timer_settime, timer_, 0, reinterpret_cast<long>(&once), 0);
+  }
+
+  void end() noexcept {
+    if (exists_.exchange(false, std::memory_order_relaxed)) sys::call(SYS_timer_delete, timer_);
+  }
+
+  // In the child of a fork, which has no timers.
+  void forget() noexcept { exists_.store(false, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<bool> exists_{false};
+  int timer_ = 0;  // the kernel's timer_t
+};
+
+constinit Retry retry;
+
 // Runs on a thread of the program.
-void on_signal(int, siginfo_t*, void* context) {
-  safe::SafeSection section;
+void on_signal(int, siginfo_t* info, void* context) {
+  const safe::SafeSection section;
+  // A retry that was in flight when the service started.
+  if (info->si_code == SI_TIMER && !safe::events.is_deferred.load(std::memory_order_relaxed)) return retry.end();
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
   auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
   bool repeats = false;
@@ -117,15 +157,18 @@ void on_signal(int, siginfo_t*, void* context) {
   if (wait == nullptr) {
     // Running code, perhaps inside its allocator: the next allocation will look.
     if (section) safe::HeapRecorder::look_soon();
-    return;
+    return retry.arm();
   }
   // Between the program's call and the kernel there is only libc's wrapper, which holds no lock.
   safe::events.is_deferred.store(false, std::memory_order_relaxed);
+  retry.end();
   start_service();
   if (!repeats) go_on_waiting(*wait, registers);
 }
 
 }  // namespace
+
+void forget_clients_after_fork() noexcept { retry.forget(); }
 
 bool watch_for_clients(safe::EventHandler start) noexcept {
   struct sigaction current {};

@@ -14,6 +14,9 @@ namespace profagent {
 // call, or, by way of safe::events.deferred, in ordinary context: never inside an allocator or the loader. More than once.
 bool watch_for_clients(safe::EventHandler start) noexcept;
 
+// In the child of a fork.
+void forget_clients_after_fork() noexcept;
+
 inline constexpr int kWakeSignal = 23;  // SIGURG
 
 }  // namespace profagent

@@ -34,7 +34,8 @@ bool LiveTable::insert(const void* block, BucketId bucket) noexcept {
   const std::uint64_t key = key_of(block);
   std::size_t newest = 0;
   while (newest + 1 < kTables && tables_[newest + 1].load(std::memory_order_acquire) != nullptr) ++newest;
-  // Newest first: it has the most room. Then the older ones, where blocks were freed meanwhile. Then one more.
+  // Newest first: it has the most room. Then the older ones, where blocks were freed meanwhile. Then one
+  // more.
   for (std::size_t step = 0; step <= newest + 1; ++step) {
     const std::size_t table = step <= newest ? newest - step : newest + 1;
     if (table >= kTables) return false;

@@ -1,9 +1,9 @@
 // The sampled blocks that are alive: address -> bucket. Any thread, signal handlers too; wait-free.
 //
 // One 64-bit word per block (address and bucket packed), so that inserting and removing is one compare-and-
-// swap and no intermediate state exists. A block may stand in any of the sixteen words of its two cache lines, and a
-// lookup reads all of them, so removing leaves no tombstone. When both lines of the newest table are full, a table four
-// times its size is added (never moved: entries stay where they are).
+// swap and no intermediate state exists. A block may stand in any of the sixteen words of its two cache
+// lines, and a lookup reads all of them, so removing leaves no tombstone. When both lines of the newest table
+// are full, a table four times its size is added (never moved: entries stay where they are).
 #pragma once
 
 #include <atomic>
@@ -40,7 +40,9 @@ class LiveTable {
   };
 
   static constexpr std::size_t kTables = 6;
-  [[nodiscard]] static constexpr std::size_t lines_of(std::size_t table) noexcept { return std::size_t{1024} << (2 * table); }
+  [[nodiscard]] static constexpr std::size_t lines_of(std::size_t table) noexcept {
+    return std::size_t{1024} << (2 * table);
+  }
 
   std::atomic<Line*> tables_[kTables] = {};
 };

@@ -20,9 +20,9 @@ namespace {
 
 constexpr std::size_t kMaxPath = 4096;
 
-// The ELF header of a loaded object, with its program headers in the same page; nullptr when it is not mapped.
-// When the linker left gaps between an object's segments (lld does), glibc reports one segment as the mapping; the header is
-// then where the object's addresses begin.
+// The ELF header of a loaded object, with its program headers in the same page; nullptr when it is not
+// mapped. When the linker left gaps between an object's segments (lld does), glibc reports one segment as the
+// mapping; the header is then where the object's addresses begin.
 const ElfW(Ehdr) * find_header(std::uintptr_t start, std::uintptr_t load_bias) {
   for (const std::uintptr_t at : {start, load_bias}) {
     if (at == 0 || !sys::is_readable(at)) continue;

@@ -41,7 +41,8 @@ std::optional<std::int64_t> parse_number(std::string_view text) {
   std::int64_t value = 0;
   for (const char c : text) {
     if (c < '0' || c > '9') return std::nullopt;
-    if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, c - '0', &value)) return std::nullopt;
+    if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, c - '0', &value))
+      return std::nullopt;
   }
   return negative ? -value : value;
 }
@@ -56,7 +57,8 @@ void read_number(Setting& setting, Row row, const char* const* environment, cons
   given[static_cast<std::size_t>(row)] = true;
 }
 
-void read_text(std::atomic<const char*>& setting, Row row, const char* const* environment, const char* variable) {
+void read_text(std::atomic<const char*>& setting, Row row, const char* const* environment,
+               const char* variable) {
   const char* text = find_variable(environment, variable);
   if (text == nullptr || *text == '\0') return;
   setting.store(copy(text), std::memory_order_relaxed);
@@ -91,17 +93,21 @@ void report_setting(const char* variable, const char* value) noexcept {
 
 bool was_set(std::string_view variable_name) noexcept {
 #define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help) \
-  if (variable_name == variable) return given[static_cast<std::size_t>(Row::name)];
+  if (variable_name == (variable)) return given[static_cast<std::size_t>(Row::name)];
 #define PROFAGENT_TEXT(name, variable, help) \
-  if (variable_name == variable) return given[static_cast<std::size_t>(Row::name)];
+  if (variable_name == (variable)) return given[static_cast<std::size_t>(Row::name)];
 #include "agent/safe/settings.def"
 #undef PROFAGENT_NUMBER
 #undef PROFAGENT_TEXT
   return false;
 }
 
-std::size_t setting_problem_count() noexcept { return problem_count; }
+std::size_t setting_problem_count() noexcept {
+  return problem_count;
+}
 
-const SettingProblem& setting_problem(std::size_t index) noexcept { return problems[index]; }
+const SettingProblem& setting_problem(std::size_t index) noexcept {
+  return problems[index];
+}
 
 }  // namespace profagent::safe

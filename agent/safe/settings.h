@@ -27,9 +27,9 @@ struct SettingProblem {
   const char* value;
 };
 
-// Takes the settings from `environment` ("NAME=value", null-terminated list); called once, before any thread of ours. Values
-// are copied: programs overwrite their environment (setproctitle). `environment` rather than getenv(), which
-// the program may define itself (bash does).
+// Takes the settings from `environment` ("NAME=value", null-terminated list); called once, before any thread
+// of ours. Values are copied: programs overwrite their environment (setproctitle). `environment` rather than
+// getenv(), which the program may define itself (bash does).
 void read_settings(const char* const* environment) noexcept;
 
 // True when read_settings() took the value of `variable` from the environment.

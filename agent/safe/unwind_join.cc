@@ -94,8 +94,9 @@ bool FastWalk::take_over(std::uint32_t index) noexcept {
     copy_taken(index, reached);
     await(reached + 1);
   } else {
-    // A bp that matters was compared; one that does not may matter to what follows if that changed.
-    at_.bp = inner->bp_matters ? inner->bp : bp_after(index, reached);
+    // A bp that matters was compared. One that does not may matter to what follows, unless nothing does.
+    const bool finished = reached == remembered[index].run_end || at_.next == at_.full;
+    at_.bp = inner->bp_matters || finished ? inner->bp : bp_after(index, reached);
     if (inner != limit) {
       stop_remembering();
     } else {

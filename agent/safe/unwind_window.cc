@@ -9,7 +9,7 @@ namespace {
 constexpr std::uintptr_t kPage = 4096;
 constexpr unsigned kPageShift = 12;
 // A frame larger than this starts a new window instead of proving every page between.
-constexpr std::uintptr_t kMaxRun = 256 * kPage;
+constexpr std::uintptr_t kMaxRun = 16 * kPage;
 
 // First page in the upper bits, number of pages in the lower: one word, so that a signal handler on another
 // stack, which walks and saves between our load and store, leaves a true statement in any case.
@@ -18,7 +18,10 @@ constexpr std::uintptr_t kCountMask = (std::uintptr_t{1} << kCountBits) - 1;
 constinit thread_local std::uint64_t known_pages [[gnu::tls_model("initial-exec")]] = 0;
 
 constexpr std::uintptr_t page_of(std::uintptr_t address) noexcept { return address & ~(kPage - 1); }
-constexpr bool is_user_space(std::uintptr_t address) noexcept { return address < (std::uintptr_t{1} << 47U) - kPage; }
+// Never the first page: for the kernel call of the probe, address 0 is no address.
+constexpr bool is_user_space(std::uintptr_t address) noexcept {
+  return address >= kPage && address < (std::uintptr_t{1} << 47U) - kPage;
+}
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Which functions are the allocator itself: at the leaf of a heap stack they say nothing, since every stack ends there.
-// The caller strips them, and keeps one of a stack that has nothing else.
+// Which functions are the allocator itself: at the leaf of a heap stack they say nothing, since every stack
+// ends there. The caller strips them, and keeps one of a stack that has nothing else.
 #pragma once
 
 #include <string_view>

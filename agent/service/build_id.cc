@@ -10,11 +10,12 @@ namespace profagent::service {
 
 namespace {
 
-constexpr std::uint64_t kMaxNotes = 64 * 1024;
+constexpr std::uint64_t kMaxNotes = 65536;
 // SHA-1 has 20 bytes, --build-id=0x... may be longer.
 constexpr std::size_t kMaxBuildId = 64;
 
-std::string build_id_in_notes(const Bytes& bytes, std::uint64_t begin, std::uint64_t size, std::uint64_t align) {
+std::string build_id_in_notes(const Bytes& bytes, std::uint64_t begin, std::uint64_t size,
+                              std::uint64_t align) {
   size = std::min(size, kMaxNotes);
   // Only .note.gnu.property segments are aligned to 8; every other value means 4.
   align = align == 8 ? 8 : 4;

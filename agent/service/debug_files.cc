@@ -15,14 +15,15 @@ namespace profagent::service {
 namespace {
 
 // Reading a whole debug file costs about a second per gigabyte, and is only needed when there is no build id.
-constexpr std::uint64_t kMaxChecksummed = 512 * 1024 * 1024;
+constexpr std::uint64_t kMaxChecksummed = 512UL * 1024 * 1024;
 constexpr std::size_t kMaxFileName = 255;
 
 bool same_headers(const Bytes& file, const Bytes& memory) {
   const auto ours = memory.get<Elf64_Ehdr>(0);
   const auto theirs = file.get<Elf64_Ehdr>(0);
   if (!ours || !theirs) return false;
-  return std::memcmp(&*ours, &*theirs, sizeof(Elf64_Ehdr)) == 0 && read_segments(file) == read_segments(memory);
+  return std::memcmp(&*ours, &*theirs, sizeof(Elf64_Ehdr)) == 0 &&
+         read_segments(file) == read_segments(memory);
 }
 
 bool is_running(const FileBytes& file, const Image& image) {
@@ -41,7 +42,7 @@ std::unique_ptr<FileBytes> open_if_running(const char* path, Links links, const 
 }
 
 std::uint32_t checksum(const FileBytes& file) {
-  static constexpr std::size_t kBlock = 64 * 1024;
+  static constexpr std::size_t kBlock = 65536;
   const auto block = std::make_unique<std::byte[]>(kBlock);
   uLong sum = crc32(0, nullptr, 0);
   for (std::uint64_t at = 0;;) {
@@ -61,11 +62,13 @@ struct DebugLink {
 std::optional<DebugLink> read_debug_link(const Bytes& file, std::span<const ElfSection> sections) {
   const ElfSection* const section = find_section(file, sections, ".gnu_debuglink");
   if (section == nullptr) return std::nullopt;
-  DebugLink link{.name = file.text(section->offset, std::min<std::uint64_t>(section->size, kMaxFileName + 1))};
+  DebugLink link{.name =
+                     file.text(section->offset, std::min<std::uint64_t>(section->size, kMaxFileName + 1))};
   // A name, its zero, padding to four bytes, the checksum.
   const std::uint64_t at = (link.name.size() + 4) & ~std::uint64_t{3};
   const auto sum = file.get<std::uint32_t>(section->offset + at);
-  if (link.name.empty() || link.name.size() > kMaxFileName || at + 4 > section->size || !sum) return std::nullopt;
+  if (link.name.empty() || link.name.size() > kMaxFileName || at + 4 > section->size || !sum)
+    return std::nullopt;
   // It names a file, not a way to one.
   if (link.name.find('/') != std::string::npos || link.name == "..") return std::nullopt;
   link.checksum = *sum;
@@ -98,8 +101,8 @@ std::unique_ptr<FileBytes> open_running_file(const Image& image) {
     if (auto file = open_if_running("/proc/thread-self/exe", Links::kFollow, image)) return file;
   }
   if (image.live && image.inode != 0 && image.header != 0) {
-    // A deleted file, for those who may (root). Only thread group leaders have this folder, so this fails when the
-    // main thread is gone.
+    // A deleted file, for those who may (root). Only thread group leaders have this folder, so this fails
+    // when the main thread is gone.
     const auto first = std::find_if(image.segments.begin(), image.segments.end(),
                                     [](const ElfSegment& segment) { return segment.type == PT_LOAD; });
     if (first != image.segments.end()) {

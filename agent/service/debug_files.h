@@ -1,6 +1,6 @@
 // Finds the files that name an image's functions: its own, if it still is what runs, and a separate debug
-// file. Nothing is believed because of its path: a file is taken when its build id, or else its checksum or its
-// headers, agree.
+// file. Nothing is believed because of its path: a file is taken when its build id, or else its checksum or
+// its headers, agree.
 #pragma once
 
 #include <memory>
@@ -18,8 +18,8 @@ namespace profagent::service {
 
 inline constexpr std::string_view kDebugRoot = "/usr/lib/debug";
 
-// ROOT/.build-id/xx/yyyy.debug, or what .gnu_debuglink of `file` (may be null) names: beside the file, in .debug beside
-// it, or below ROOT. Null when there is none.
+// ROOT/.build-id/xx/yyyy.debug, or what .gnu_debuglink of `file` (may be null) names: beside the file, in
+// .debug beside it, or below ROOT. Null when there is none.
 [[nodiscard]] std::unique_ptr<FileBytes> open_debug_file(const Image& image, const Bytes* file,
                                                          std::span<const ElfSection> sections,
                                                          std::string_view root = kDebugRoot);

@@ -1,4 +1,5 @@
-// Mini debug information: an ELF file with the symbols of static functions, in a section of the stripped file.
+// Mini debug information: an ELF file with the symbols of static functions, in a section of the stripped
+// file.
 #include <algorithm>
 #include <new>
 
@@ -10,10 +11,10 @@ namespace profagent::service {
 
 namespace {
 
-constexpr std::size_t kMaxUnpacked = 32 * 1024 * 1024;
+constexpr std::size_t kMaxUnpacked = 32UL * 1024 * 1024;
 // Enough for a dictionary of xz -8; reserved, and touched only as far as there is data.
-constexpr std::uint64_t kMaxDecoderMemory = 40 * 1024 * 1024;
-constexpr std::size_t kBlock = 64 * 1024;
+constexpr std::uint64_t kMaxDecoderMemory = 40UL * 1024 * 1024;
+constexpr std::size_t kBlock = 65536;
 
 // liblzma's own default would be the program's malloc.
 void* allocate(void* /*opaque*/, std::size_t count, std::size_t size) {
@@ -21,7 +22,9 @@ void* allocate(void* /*opaque*/, std::size_t count, std::size_t size) {
   if (__builtin_mul_overflow(count, size, &bytes)) return nullptr;
   return ::operator new(bytes, std::nothrow);
 }
-void release(void* /*opaque*/, void* block) { ::operator delete(block); }
+void release(void* /*opaque*/, void* block) {
+  ::operator delete(block);
+}
 
 std::optional<std::vector<std::byte>> unpack(const Bytes& file, std::uint64_t offset, std::uint64_t size) {
   const lzma_allocator allocator{.alloc = allocate, .free = release, .opaque = nullptr};

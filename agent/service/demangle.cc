@@ -8,13 +8,15 @@ namespace profagent::service {
 
 namespace {
 
-constexpr std::size_t kMaxLength = 64 * 1024;
+constexpr std::size_t kMaxLength = 65536;
 // Levels of nesting; the deepest name in node's 107,000 symbols has some sixty.
 constexpr int kMaxDepth = 256;
 // Text produced on the way. Back references can double it at every step.
-constexpr std::size_t kMaxWritten = 8 * 1024 * 1024;
+constexpr std::size_t kMaxWritten = 8UL * 1024 * 1024;
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 }  // namespace
 

@@ -9,15 +9,21 @@ namespace profagent::service {
 
 namespace {
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 }  // namespace
 
 void DemangleParser::expression() {
   const Level level(*this);
   switch (peek()) {
-    case 'L': expression_primary(); return;
-    case 'T': template_param(); return;
+    case 'L':
+      expression_primary();
+      return;
+    case 'T':
+      template_param();
+      return;
     case 'X':
       // Older compilers wrap arguments once more.
       next();
@@ -29,7 +35,8 @@ void DemangleParser::expression() {
       source_name();
       while (!take('E')) template_arg();
       return;
-    default: break;
+    default:
+      break;
   }
   if (is_digit(peek())) {
     unresolved_name();

@@ -8,33 +8,37 @@ namespace profagent::service {
 
 namespace {
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 constexpr std::array<OperatorCode, 58> kOperators{{
-    {"aN", "&=", 2}, {"aS", "=", 2},    {"aa", "&&", 2},      {"ad", "&", 1},         {"an", "&", 2},
-    {"aw", " co_await ", 1}, {"cl", "()", 0},  {"cm", ",", 2},      {"co", "~", 1},         {"dV", "/=", 2},
-    {"da", " delete[]", 1},  {"de", "*", 1},   {"dl", " delete", 1}, {"ds", ".*", 2},        {"dv", "/", 2},
-    {"eO", "^=", 2}, {"eo", "^", 2},    {"eq", "==", 2},      {"ge", ">=", 2},        {"gt", ">", 2},
-    {"ix", "[]", 2}, {"lS", "<<=", 2},  {"le", "<=", 2},      {"ls", "<<", 2},        {"lt", "<", 2},
-    {"mI", "-=", 2}, {"mL", "*=", 2},   {"mi", "-", 2},       {"ml", "*", 2},         {"mm", "--", 1},
-    {"na", " new[]", 0},     {"ne", "!=", 2},  {"ng", "-", 1},       {"nt", "!", 1},         {"nw", " new", 0},
-    {"oR", "|=", 2}, {"oo", "||", 2},   {"or", "|", 2},       {"pL", "+=", 2},        {"pl", "+", 2},
-    {"pm", "->*", 2},        {"pp", "++", 1},  {"ps", "+", 1},       {"pt", "->", 0},        {"qu", "?", 3},
-    {"rM", "%=", 2}, {"rS", ">>=", 2},  {"rm", "%", 2},       {"rs", ">>", 2},        {"ss", "<=>", 2},
-    {"dX", "", 3},   {"di", "", 2},     {"dx", "", 2},        {"nx", "noexcept", 1},  {"sp", "", 1},
-    {"sz", "", 1},   {"te", "", 1},     {"tw", "throw ", 1},
+    {"aN", "&=", 2},         {"aS", "=", 2},   {"aa", "&&", 2},      {"ad", "&", 1},        {"an", "&", 2},
+    {"aw", " co_await ", 1}, {"cl", "()", 0},  {"cm", ",", 2},       {"co", "~", 1},        {"dV", "/=", 2},
+    {"da", " delete[]", 1},  {"de", "*", 1},   {"dl", " delete", 1}, {"ds", ".*", 2},       {"dv", "/", 2},
+    {"eO", "^=", 2},         {"eo", "^", 2},   {"eq", "==", 2},      {"ge", ">=", 2},       {"gt", ">", 2},
+    {"ix", "[]", 2},         {"lS", "<<=", 2}, {"le", "<=", 2},      {"ls", "<<", 2},       {"lt", "<", 2},
+    {"mI", "-=", 2},         {"mL", "*=", 2},  {"mi", "-", 2},       {"ml", "*", 2},        {"mm", "--", 1},
+    {"na", " new[]", 0},     {"ne", "!=", 2},  {"ng", "-", 1},       {"nt", "!", 1},        {"nw", " new", 0},
+    {"oR", "|=", 2},         {"oo", "||", 2},  {"or", "|", 2},       {"pL", "+=", 2},       {"pl", "+", 2},
+    {"pm", "->*", 2},        {"pp", "++", 1},  {"ps", "+", 1},       {"pt", "->", 0},       {"qu", "?", 3},
+    {"rM", "%=", 2},         {"rS", ">>=", 2}, {"rm", "%", 2},       {"rs", ">>", 2},       {"ss", "<=>", 2},
+    {"dX", "", 3},           {"di", "", 2},    {"dx", "", 2},        {"nx", "noexcept", 1}, {"sp", "", 1},
+    {"sz", "", 1},           {"te", "", 1},    {"tw", "throw ", 1},
 }};
 // Codes behind the names of operators are only found in expressions.
 constexpr std::size_t kNameable = 50;
 
-bool is_nameable(const OperatorCode& code) { return &code < kOperators.data() + kNameable; }
+bool is_nameable(const OperatorCode& code) {
+  return &code < kOperators.data() + kNameable;
+}
 
 }  // namespace
 
 const OperatorCode* find_operator(std::string_view text) {
-  const auto found = std::find_if(kOperators.begin(), kOperators.end(), [text](const OperatorCode& candidate) {
-    return text.starts_with(candidate.code);
-  });
+  const auto found =
+      std::find_if(kOperators.begin(), kOperators.end(),
+                   [text](const OperatorCode& candidate) { return text.starts_with(candidate.code); });
   return found == kOperators.end() ? nullptr : &*found;
 }
 
@@ -82,11 +86,16 @@ std::string DemangleParser::special_name() {
   const char kind = next();
   if (family == 'T') {
     switch (kind) {
-      case 'V': return "vtable for " + type().text();
-      case 'T': return "VTT for " + type().text();
-      case 'I': return "typeinfo for " + type().text();
-      case 'S': return "typeinfo name for " + type().text();
-      case 'A': return "template parameter object for " + template_arg().text();
+      case 'V':
+        return "vtable for " + type().text();
+      case 'T':
+        return "VTT for " + type().text();
+      case 'I':
+        return "typeinfo for " + type().text();
+      case 'S':
+        return "typeinfo name for " + type().text();
+      case 'A':
+        return "template parameter object for " + template_arg().text();
       case 'h':
       case 'v': {
         rest_ = std::string_view(rest_.data() - 1, rest_.size() + 1);
@@ -112,7 +121,8 @@ std::string DemangleParser::special_name() {
         NameTraits traits;
         return "TLS wrapper function for " + name(traits);
       }
-      default: throw NotMangled();
+      default:
+        throw NotMangled();
     }
   }
   switch (kind) {
@@ -125,11 +135,13 @@ std::string DemangleParser::special_name() {
       std::string target = name(traits);
       return "reference temporary #" + std::to_string(sequence_number()) + " for " + target;
     }
-    case 'A': return "hidden alias for " + encoding(Parameters::kShow);
+    case 'A':
+      return "hidden alias for " + encoding(Parameters::kShow);
     case 'T':
       next();
       return "transaction clone for " + encoding(Parameters::kShow);
-    default: throw NotMangled();
+    default:
+      throw NotMangled();
   }
 }
 
@@ -195,7 +207,9 @@ std::string DemangleParser::nested_name(NameTraits& traits) {
         result = substitution(true).text();
         is_candidate = false;
         break;
-      case 'T': append(template_param().text()); break;
+      case 'T':
+        append(template_param().text());
+        break;
       case 'I':
         if (!any) throw NotMangled();
         template_args(traits.collect);
@@ -219,7 +233,9 @@ std::string DemangleParser::nested_name(NameTraits& traits) {
           append(constructor_or_destructor(last_component_, traits));
         }
         break;
-      default: append(unqualified_name(traits)); break;
+      default:
+        append(unqualified_name(traits));
+        break;
     }
     any = true;
     // The whole name is a candidate only as a type, and then type() remembers it.
@@ -303,7 +319,8 @@ std::string DemangleParser::source_name() {
   rest_.remove_prefix(length);
   charge(length);
   static constexpr std::string_view kAnonymous = "_GLOBAL_";
-  if (text.starts_with(kAnonymous) && text.size() > kAnonymous.size() + 1 && text[kAnonymous.size() + 1] == 'N') {
+  if (text.starts_with(kAnonymous) && text.size() > kAnonymous.size() + 1 &&
+      text[kAnonymous.size() + 1] == 'N') {
     return "(anonymous namespace)";
   }
   return std::string(text);
@@ -331,16 +348,15 @@ std::string DemangleParser::operator_name(NameTraits& traits) {
   return "operator" + spelling;
 }
 
-std::string DemangleParser::constructor_or_destructor(const std::string& base, NameTraits& traits) {
+std::string DemangleParser::constructor_or_destructor(std::string base, NameTraits& traits) {
   if (base.empty()) throw NotMangled();
-  const std::string component = base;
   const bool destructor = next() == 'D';
   const bool inherited = !destructor && take('I');
   if (!is_digit(next())) throw NotMangled();
   if (inherited) type();
   traits.no_return_type = true;
-  last_component_ = component;
-  return (destructor ? "~" : "") + component + abi_tags();
+  last_component_ = base;
+  return (destructor ? "~" : "") + base + abi_tags();
 }
 
 std::string DemangleParser::unnamed_name() {

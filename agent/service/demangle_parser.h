@@ -1,6 +1,7 @@
-// A recursive-descent parser of the Itanium C++ ABI's mangling, which writes only what profiles show. Template arguments and
-// parameters are read, because they decide where a name ends and what a back reference means, and then dropped. (The
-// C++ runtime's own demangler prints everything, with no way back, and refuses names over 1,024 bytes.)
+// A recursive-descent parser of the Itanium C++ ABI's mangling, which writes only what profiles show.
+// Template arguments and parameters are read, because they decide where a name ends and what a back reference
+// means, and then dropped. (The C++ runtime's own demangler prints everything, with no way back, and refuses
+// names over 1,024 bytes.)
 //
 // Grammar: https://itanium-cxx-abi.github.io/cxx-abi/abi.html#mangling. Internal to demangle*.cc.
 #pragma once
@@ -21,7 +22,7 @@ struct DemangledType {
   std::string left;
   std::string right = {};
   Shape shape = Shape::kPlain;
-  bool pack = false;             // the expansion of a parameter pack
+  bool pack = false;          // the expansion of a parameter pack
   std::size_t pack_size = 0;  // of a pack
   int parameter = -1;         // of the template: T_ is 0
 
@@ -44,7 +45,7 @@ class DemangleParser {
 
   // What an encoding needs to know about the name it begins with.
   struct NameTraits {
-    bool template_args = false;  // ends with them
+    bool template_args = false;   // ends with them
     bool no_return_type = false;  // constructor, destructor, conversion
     bool collect = false;         // its template arguments are what T_ means
     std::string qualifiers = {};  // of a member function
@@ -59,7 +60,7 @@ class DemangleParser {
   std::string unqualified_name(NameTraits& traits);
   std::string source_name();
   std::string operator_name(NameTraits& traits);
-  std::string constructor_or_destructor(const std::string& base, NameTraits& traits);
+  std::string constructor_or_destructor(std::string base, NameTraits& traits);
   std::string unnamed_name();
   std::string abi_tags();
   void discriminator();

@@ -38,7 +38,9 @@ constexpr std::array<std::string_view, 26> kBuiltins = {
     "...",                 // z
 };
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 }  // namespace
 
@@ -66,7 +68,8 @@ DemangledType DemangleParser::type_without_remembering(bool& remember_it) {
       if (take('r')) qualifiers = " restrict";
       if (take('V')) qualifiers = " volatile" + qualifiers;
       if (take('K')) qualifiers = " const" + qualifiers;
-      if (peek() == 'F' || (peek() == 'D' && (peek(1) == 'o' || peek(1) == 'O' || peek(1) == 'w' || peek(1) == 'x'))) {
+      if (peek() == 'F' ||
+          (peek() == 'D' && (peek(1) == 'o' || peek(1) == 'O' || peek(1) == 'w' || peek(1) == 'x'))) {
         Type function = function_type();
         function.right += qualifiers;
         return function;
@@ -79,9 +82,15 @@ DemangledType DemangleParser::type_without_remembering(bool& remember_it) {
       }
       return inner;
     }
-    case 'P': next(); return pointer_to(type(), "*");
-    case 'R': next(); return pointer_to(type(), "&");
-    case 'O': next(); return pointer_to(type(), "&&");
+    case 'P':
+      next();
+      return pointer_to(type(), "*");
+    case 'R':
+      next();
+      return pointer_to(type(), "&");
+    case 'O':
+      next();
+      return pointer_to(type(), "&&");
     case 'C':
     case 'G': {
       next();
@@ -89,10 +98,14 @@ DemangledType DemangleParser::type_without_remembering(bool& remember_it) {
       inner.left += c == 'C' ? " _Complex" : " _Imaginary";
       return inner;
     }
-    case 'F': return function_type();
-    case 'A': return array_type();
-    case 'M': return member_pointer();
-    case 'D': return d_type(remember_it);
+    case 'F':
+      return function_type();
+    case 'A':
+      return array_type();
+    case 'M':
+      return member_pointer();
+    case 'D':
+      return d_type(remember_it);
     case 'U':
       if (peek(1) == 'l' || peek(1) == 't') return named_type(remember_it);
       return vendor_qualified();
@@ -248,7 +261,8 @@ DemangledType DemangleParser::d_type(bool& remember_it) {
     case 'o':
     case 'O':
     case 'w':
-    case 'x': return function_type();
+    case 'x':
+      return function_type();
     case 'p': {
       next();
       next();
@@ -309,7 +323,8 @@ DemangledType DemangleParser::d_type(bool& remember_it) {
       name(traits);
       return {.left = kind == 'k' ? "auto" : "decltype(auto)"};
     }
-    default: throw NotMangled();
+    default:
+      throw NotMangled();
   }
 }
 
@@ -375,11 +390,13 @@ DemangledType DemangleParser::substitution(bool in_prefix) {
   if (index >= substitutions_.size()) throw NotMangled();
   Type result = substitutions_[index];
   // A parameter of the function that is a parameter again, but of the lambda.
-  if (result.parameter >= 0 && lambda_depth_ > 0) result = {.left = "auto:" + std::to_string(result.parameter + 1)};
+  if (result.parameter >= 0 && lambda_depth_ > 0)
+    result = {.left = "auto:" + std::to_string(result.parameter + 1)};
   // The last component, for a constructor that follows.
   const std::size_t colons = result.left.rfind("::");
   last_component_ = colons == std::string::npos ? result.left : result.left.substr(colons + 2);
-  if (const std::size_t tag = last_component_.find("[abi:"); tag != std::string::npos) last_component_.resize(tag);
+  if (const std::size_t tag = last_component_.find("[abi:"); tag != std::string::npos)
+    last_component_.resize(tag);
   return result;
 }
 
@@ -449,7 +466,8 @@ DemangledType DemangleParser::template_arg() {
         return template_arg();
       }
       return type();
-    default: return type();
+    default:
+      return type();
   }
 }
 
@@ -457,7 +475,9 @@ bool DemangleParser::template_param_declaration() {
   const Level level(*this);
   if (peek() != 'T') return false;
   switch (peek(1)) {
-    case 'y': rest_.remove_prefix(2); return true;
+    case 'y':
+      rest_.remove_prefix(2);
+      return true;
     case 'k': {
       rest_.remove_prefix(2);
       NameTraits traits;
@@ -474,8 +494,11 @@ bool DemangleParser::template_param_declaration() {
       }
       expect('E');
       return true;
-    case 'p': rest_.remove_prefix(2); return template_param_declaration();
-    default: return false;
+    case 'p':
+      rest_.remove_prefix(2);
+      return template_param_declaration();
+    default:
+      return false;
   }
 }
 

@@ -10,7 +10,8 @@ namespace profagent::service {
 namespace {
 
 constexpr std::size_t kMaxSegments = 256;
-// A linked file has some forty; only objects made with -ffunction-sections, which nobody maps, have thousands.
+// A linked file has some forty; only objects made with -ffunction-sections, which nobody maps, have
+// thousands.
 constexpr std::size_t kMaxSections = 4096;
 constexpr std::uint64_t kPageMask = 4095;
 
@@ -30,8 +31,12 @@ std::optional<Elf64_Ehdr> read_header(const Bytes& image) {
 
 }  // namespace
 
-bool ElfSegment::executable() const noexcept { return type == PT_LOAD && (flags & PF_X) != 0; }
-bool ElfSection::executable() const noexcept { return (flags & SHF_EXECINSTR) != 0; }
+bool ElfSegment::executable() const noexcept {
+  return type == PT_LOAD && (flags & PF_X) != 0;
+}
+bool ElfSection::executable() const noexcept {
+  return (flags & SHF_EXECINSTR) != 0;
+}
 
 std::vector<ElfSegment> read_segments(const Bytes& image) {
   std::vector<ElfSegment> segments;
@@ -93,7 +98,8 @@ const ElfSection* find_section(const Bytes& file, std::span<const ElfSection> se
   if (names >= sections.size()) return nullptr;
   const std::uint64_t base = sections[names].offset;
   for (const ElfSection& section : sections) {
-    if (section.type == SHT_PROGBITS && file.text(base + section.name, name.size() + 1) == name) return &section;
+    if (section.type == SHT_PROGBITS && file.text(base + section.name, name.size() + 1) == name)
+      return &section;
   }
   return nullptr;
 }
@@ -123,7 +129,8 @@ std::size_t LoadedBytes::read(std::uint64_t address, std::span<std::byte> to) co
   for (const ElfSegment& segment : segments_) {
     const std::uint64_t into = address - segment.address;
     if (segment.type != PT_LOAD || address < segment.address || into >= segment.file_size) continue;
-    return file_.read(segment.offset + into, to.first(std::min<std::uint64_t>(to.size(), segment.file_size - into)));
+    return file_.read(segment.offset + into,
+                      to.first(std::min<std::uint64_t>(to.size(), segment.file_size - into)));
   }
   return 0;
 }

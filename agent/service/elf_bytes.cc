@@ -30,8 +30,10 @@ std::string Bytes::text(std::uint64_t offset, std::size_t limit) const {
   std::array<char, 256> piece;
   while (result.size() < limit) {
     const std::size_t want = std::min(piece.size(), limit - result.size());
-    const std::size_t got = read(offset + result.size(), std::as_writable_bytes(std::span(piece.data(), want)));
-    const std::size_t length = static_cast<std::size_t>(std::find(piece.data(), piece.data() + got, '\0') - piece.data());
+    const std::size_t got =
+        read(offset + result.size(), std::as_writable_bytes(std::span(piece.data(), want)));
+    const std::size_t length =
+        static_cast<std::size_t>(std::find(piece.data(), piece.data() + got, '\0') - piece.data());
     result.append(piece.data(), length);
     if (length != got || got < want) break;
   }
@@ -62,7 +64,9 @@ std::optional<FileIdentity> FileBytes::identify(const char* path) {
   return identity_of(status);
 }
 
-FileBytes::~FileBytes() { sys::call(SYS_close, descriptor_); }
+FileBytes::~FileBytes() {
+  sys::call(SYS_close, descriptor_);
+}
 
 std::size_t FileBytes::read(std::uint64_t offset, std::span<std::byte> to) const noexcept {
   std::size_t done = 0;

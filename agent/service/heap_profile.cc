@@ -5,6 +5,7 @@
 
 #include "agent/safe/heap_buckets.h"
 #include "agent/safe/heap_recorder.h"
+#include "agent/safe/threads.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
 #include "encoder/delta.h"
@@ -88,15 +89,23 @@ class HeapSource final : public ProfileSource {
 
 class HeapDelta final : public Collection {
  public:
-  explicit HeapDelta(HeapSource& source) : source_(source), before_(source.profile()) {}
-  std::string finish() override { return encoder::gzipped_pprof(encoder::delta(before_, source_.profile())); }
+  explicit HeapDelta(HeapSource& source)
+      : source_(source), started_(monotonic_nanos()), before_(source.profile()) {}
+  std::string finish() override {
+    encoder::Profile delta = encoder::delta(before_, source_.profile());
+    delta.set_duration(monotonic_nanos() - started_);
+    return encoder::gzipped_pprof(delta);
+  }
 
  private:
   HeapSource& source_;
+  std::int64_t started_;
   encoder::Profile before_;
 };
 
 encoder::Profile HeapSource::profile() {
+  // Here because a client passes by now and then, and nobody else does.
+  safe::threads.reclaim();
   encoder::Profile profile(kSampleTypes);
   profile.set_time(unix_nanos());
   profile.set_period({"space", "bytes"}, static_cast<std::int64_t>(safe::heap_recorder.rate()));

@@ -64,13 +64,16 @@ std::string index_page(const Site& site, const Request& request, std::span<const
       "Types of profiles available:\n<table>\n<thead><td>Count</td><td>Profile</td></thead>\n";
   for (const Row& row : rows) {
     const std::string name = escape_html(row.name);
-    html += "<tr><td>" + std::to_string(row.count) + "</td><td><a href='" + name + "?debug=1'>" + name +
-            "</a></td></tr>\n";
+    html += "<tr><td>" + std::to_string(row.count) + "</td><td><a href='";
+    html += name;
+    html += "?debug=1'>";
+    html += name;
+    html += "</a></td></tr>\n";
   }
   html += "</table>\n<br>\n<p>\nProfile Descriptions:\n<ul>\n";
   for (const Row& row : rows) {
-    html += "<li><div class=profile-name>" + escape_html(row.name) + ": </div> " + escape_html(row.sentence) +
-            "</li>\n";
+    html += "<li><div class=profile-name>" + escape_html(row.name) + ": </div> ";
+    html += escape_html(row.sentence) + "</li>\n";
   }
   html += "</ul>\n</p>\n";
 

@@ -60,11 +60,19 @@ std::string facts_json(const std::vector<Fact>& facts) {
 std::string facts_text(const std::vector<Fact>& facts) {
   std::string text;
   for (const Fact& fact : facts) {
-    const std::string key = fact.section.empty() ? fact.name : fact.section + "." + fact.name;
+    std::string key = fact.section;
+    if (!key.empty()) key += '.';
+    key += fact.name + ": ";
     if (const auto* lines = std::get_if<std::vector<std::string>>(&fact.value)) {
-      for (const std::string& line : *lines) text += key + ": " + line + "\n";
+      for (const std::string& line : *lines) {
+        text += key;
+        text += line;
+        text += '\n';
+      }
     } else {
-      text += key + ": " + to_text(fact) + "\n";
+      text += key;
+      text += to_text(fact);
+      text += '\n';
     }
   }
   return text;

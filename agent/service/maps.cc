@@ -19,7 +19,7 @@ namespace sys = profagent::safe::sys;
 
 constexpr std::string_view kDeleted = " (deleted)";
 // The longest line: a path of 4,095 bytes, every byte of it a newline that the kernel writes as \012.
-constexpr std::size_t kBufferSize = 64 * 1024;
+constexpr std::size_t kBufferSize = 65536;
 
 // Takes a number and the separator behind it from the front of `text`.
 template <typename Number>
@@ -125,7 +125,8 @@ bool read_maps(const MappingVisitor& visit, const char* path) {
       }
       continue;
     }
-    std::string_view lines(buffer.get(), static_cast<std::size_t>(static_cast<const char*>(last) - buffer.get()) + 1);
+    std::string_view lines(buffer.get(),
+                           static_cast<std::size_t>(static_cast<const char*>(last) - buffer.get()) + 1);
     const std::size_t used = lines.size();
     if (skipping) lines.remove_prefix(lines.find('\n') + 1);
     skipping = false;

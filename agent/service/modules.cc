@@ -27,8 +27,7 @@ bool Image::holds(std::uintptr_t address) const noexcept {
 
 ModuleSet ModuleSet::now(std::span<const SeenModule> seen, const ModuleSources& sources) {
   ModuleSetBuilder builder;
-  const bool have_maps =
-      read_maps([&](const Mapping& mapping) { builder.add(mapping); }, sources.maps_path);
+  const bool have_maps = read_maps([&](const Mapping& mapping) { builder.add(mapping); }, sources.maps_path);
   if (!have_maps) builder.add_loaded_objects(sources.main_path);
   builder.remember(seen);
   return builder.take();

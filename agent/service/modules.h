@@ -1,5 +1,6 @@
 // What executable memory belongs to: the mappings of this moment, and the modules that were seen when samples
-// were taken and are gone by now. A snapshot: immutable, built in a few milliseconds at most, on our thread only.
+// were taken and are gone by now. A snapshot: immutable, built in a few milliseconds at most, on our thread
+// only.
 #pragma once
 
 #include <cstddef>
@@ -48,14 +49,15 @@ struct Image {
 
 inline constexpr std::uint32_t kNoImage = ~std::uint32_t{0};
 
-// One executable mapping. start, limit and offset are page aligned and, for live ones, as the kernel reports them.
+// One executable mapping. start, limit and offset are page aligned and, for live ones, as the kernel reports
+// them.
 struct Module {
   std::uintptr_t start = 0;
   std::uintptr_t limit = 0;
   std::uint64_t offset = 0;
   ModuleKind kind = ModuleKind::kAnonymous;
   std::uint32_t image = kNoImage;  // index into ModuleSet::images()
-  std::string path = {};         // what a profile shows: the file, "[vdso]", "[jit]"
+  std::string path = {};           // what a profile shows: the file, "[vdso]", "[jit]"
   std::string build_id = {};
 };
 

@@ -14,7 +14,9 @@ namespace profagent::service {
 namespace {
 
 constexpr std::uintptr_t kPage = 4096;
-constexpr std::uintptr_t page_down(std::uintptr_t address) { return address & ~(kPage - 1); }
+constexpr std::uintptr_t page_down(std::uintptr_t address) {
+  return address & ~(kPage - 1);
+}
 
 bool starts_with_any(std::string_view text, std::span<const std::string_view> prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(),
@@ -23,8 +25,8 @@ bool starts_with_any(std::string_view text, std::span<const std::string_view> pr
 
 // Memory that has a name, but no file that anybody could read.
 bool is_anonymous(std::string_view path) {
-  static constexpr std::array<std::string_view, 7> kNames = {
-      "[heap]", "[stack", "[anon", "//anon", "/anon_hugepage", "/dev/zero", "/i915"};
+  static constexpr std::array<std::string_view, 7> kNames = {"[heap]",         "[stack",    "[anon", "//anon",
+                                                             "/anon_hugepage", "/dev/zero", "/i915"};
   return path.empty() || starts_with_any(path, kNames);
 }
 
@@ -113,8 +115,8 @@ std::uint32_t ModuleSetBuilder::add_image(const Run& run, const Piece& first) {
 }
 
 void ModuleSetBuilder::add_piece(const Piece& piece, std::uint32_t image) {
-  const bool code_buffer = image != kNoImage && set_.images_[image].header == 0 &&
-                           may_be_code_buffer(set_.images_[image].path);
+  const bool code_buffer =
+      image != kNoImage && set_.images_[image].header == 0 && may_be_code_buffer(set_.images_[image].path);
   if (image != kNoImage && piece.anonymous) {
     add_code_of_image(piece, image);
   } else if (image == kNoImage || code_buffer) {
@@ -178,7 +180,8 @@ void ModuleSetBuilder::finish_live() {
     image.build_id = build_id_of_file(*file, image.segments, {});
   }
   for (Module& module : set_.modules_) {
-    if (module.build_id.empty() && module.image != kNoImage) module.build_id = set_.images_[module.image].build_id;
+    if (module.build_id.empty() && module.image != kNoImage)
+      module.build_id = set_.images_[module.image].build_id;
   }
   mark_main();
   for (std::uint32_t i = 0; i < set_.modules_.size(); ++i) {
@@ -189,12 +192,12 @@ void ModuleSetBuilder::finish_live() {
 void ModuleSetBuilder::mark_main() {
   const std::uintptr_t headers = getauxval(AT_PHDR);
   for (Image& image : set_.images_) image.main = headers != 0 && image.holds(headers);
-  // Without program headers to tell by, the lowest file: the kernel puts position-dependent and -independent programs alike
-  // below the libraries.
-  const bool known = std::any_of(set_.images_.begin(), set_.images_.end(), [](const Image& image) { return image.main; });
-  const auto first_file = std::find_if(set_.modules_.begin(), set_.modules_.end(), [](const Module& module) {
-    return module.kind == ModuleKind::kFile;
-  });
+  // Without program headers to tell by, the lowest file: the kernel puts position-dependent and -independent
+  // programs alike below the libraries.
+  const bool known =
+      std::any_of(set_.images_.begin(), set_.images_.end(), [](const Image& image) { return image.main; });
+  const auto first_file = std::find_if(set_.modules_.begin(), set_.modules_.end(),
+                                       [](const Module& module) { return module.kind == ModuleKind::kFile; });
   if (!known && first_file != set_.modules_.end()) set_.images_[first_file->image].main = true;
   std::stable_partition(set_.modules_.begin(), set_.modules_.end(), [&](const Module& module) {
     return module.image != kNoImage && set_.images_[module.image].main;
@@ -205,12 +208,14 @@ void ModuleSetBuilder::mark_main() {
 void ModuleSetBuilder::paint(std::uintptr_t start, std::uintptr_t limit, std::uint32_t module) {
   using Range = ModuleSet::Range;
   std::vector<Range>& ranges = set_.ranges_;
-  auto first = std::lower_bound(ranges.begin(), ranges.end(), start,
-                                [](const Range& range, std::uintptr_t value) { return range.limit <= value; });
+  auto first =
+      std::lower_bound(ranges.begin(), ranges.end(), start,
+                       [](const Range& range, std::uintptr_t value) { return range.limit <= value; });
   auto last = first;
   std::array<Range, 3> replacement;
   std::size_t count = 0;
-  if (first != ranges.end() && first->start < start) replacement[count++] = {first->start, start, first->module};
+  if (first != ranges.end() && first->start < start)
+    replacement[count++] = {first->start, start, first->module};
   replacement[count++] = {start, limit, module};
   for (; last != ranges.end() && last->start < limit; ++last) {
     if (last->limit > limit) replacement[count++] = {limit, last->limit, last->module};
@@ -219,6 +224,8 @@ void ModuleSetBuilder::paint(std::uintptr_t start, std::uintptr_t limit, std::ui
   ranges.insert(first, replacement.begin(), replacement.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
-ModuleSet ModuleSetBuilder::take() { return std::move(set_); }
+ModuleSet ModuleSetBuilder::take() {
+  return std::move(set_);
+}
 
 }  // namespace profagent::service

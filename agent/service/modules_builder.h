@@ -1,4 +1,5 @@
-// Builds a ModuleSet from what the kernel, the loader and the recorders know. Used by modules.cc and tests only.
+// Builds a ModuleSet from what the kernel, the loader and the recorders know. Used by modules.cc and tests
+// only.
 #pragma once
 
 #include <cstdint>

@@ -13,8 +13,12 @@ namespace profagent::service {
 namespace {
 
 constexpr std::uintptr_t kPage = 4096;
-constexpr std::uintptr_t page_down(std::uintptr_t address) { return address & ~(kPage - 1); }
-constexpr std::uintptr_t page_up(std::uintptr_t address) { return page_down(address + kPage - 1); }
+constexpr std::uintptr_t page_down(std::uintptr_t address) {
+  return address & ~(kPage - 1);
+}
+constexpr std::uintptr_t page_up(std::uintptr_t address) {
+  return page_down(address + kPage - 1);
+}
 
 struct Span {
   std::uintptr_t start = 0;
@@ -89,8 +93,10 @@ void ModuleSetBuilder::remember_one(const SeenModule& seen) {
   if (image.segments.empty()) {
     // The file is gone. Nearly every library is linked at 0, so addresses already in the cache, or a separate
     // debug file, can still be found by the build id.
-    image.segments.push_back(
-        {.type = PT_LOAD, .flags = PF_X, .file_size = seen.end - seen.start, .memory_size = seen.end - seen.start});
+    image.segments.push_back({.type = PT_LOAD,
+                              .flags = PF_X,
+                              .file_size = seen.end - seen.start,
+                              .memory_size = seen.end - seen.start});
   }
   image.header = page_down(seen.start);
   image.bias = image.header - span_of(image.segments).start;

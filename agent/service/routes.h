@@ -94,8 +94,9 @@ struct Fact {
 struct Site {
   std::vector<std::unique_ptr<ProfileSource>> profiles;
   std::string cmdline;  // argv joined by NUL, as the program was started
-  // The mangled name of the function that an address lies in.
-  std::function<std::optional<std::string>(std::uintptr_t)> symbol_name;
+  // For each address the mangled name of the function that it lies in, empty when there is none. All at once, because a
+  // client asks for a hundred thousand.
+  std::function<std::vector<std::string>(std::span<const std::uintptr_t>)> symbol_names;
   std::function<std::vector<SettingView>()> settings;
   std::function<std::vector<Fact>()> facts;
   AccessPolicy access;

@@ -26,18 +26,23 @@ void append_line(std::uint64_t address, std::string_view name, std::string* out)
 Response symbol_page(const Site& site, const Request& request) {
   // Not decoded: %2B is no separator, and curl --data sends a form type that must not matter either.
   std::string_view rest = request.method == Method::kPost ? std::string_view(request.body) : request.query;
-  std::string out = "num_symbols: 1\n";
-  while (!rest.empty()) {
+  std::vector<std::uintptr_t> addresses;
+  bool word_too_long = false;
+  while (!rest.empty() && !word_too_long) {
     const std::size_t plus = std::min(rest.find('+'), rest.size());
-    if (plus >= kLongestWord) {
-      out += "reading request: bufio: buffer full\n";
-      break;
-    }
-    const std::uint64_t address = parse_address_or_zero(rest.substr(0, plus));
+    word_too_long = plus >= kLongestWord;
+    const std::uint64_t address = word_too_long ? 0 : parse_address_or_zero(rest.substr(0, plus));
     rest.remove_prefix(std::min(plus + 1, rest.size()));
-    if (address == 0 || !site.symbol_name) continue;
-    if (const auto name = site.symbol_name(address)) append_line(address, *name, &out);
+    if (address != 0) addresses.push_back(address);
   }
+
+  std::string out = "num_symbols: 1\n";
+  const std::vector<std::string> names =
+      site.symbol_names ? site.symbol_names(addresses) : std::vector<std::string>();
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (!names[i].empty()) append_line(addresses[i], names[i], &out);
+  }
+  if (word_too_long) out += "reading request: bufio: buffer full\n";
   return make_response("text/plain; charset=utf-8", std::move(out));
 }
 

@@ -17,7 +17,8 @@ constexpr std::size_t kMaxAddresses = 8192;
 // What an image is cached under. A file without a build id is known by what stat says of it.
 std::string identity_of(const Image& image) {
   if (!image.build_id.empty()) return image.build_id;
-  std::string identity = image.path + '\n' + std::to_string(image.device) + '\n' + std::to_string(image.inode);
+  std::string identity =
+      image.path + '\n' + std::to_string(image.device) + '\n' + std::to_string(image.inode);
   if (const auto file = FileBytes::identify(image.path.c_str())) {
     identity += '\n' + std::to_string(file->modified_nanos) + '\n' + std::to_string(file->size);
   }
@@ -70,12 +71,6 @@ std::vector<ResolvedPc> Symbolizer::resolve(const ModuleSet& modules, std::span<
   return results;
 }
 
-std::optional<std::string> Symbolizer::linker_name_at(const ModuleSet& modules, std::uintptr_t pc) {
-  const ResolvedPc result = std::move(resolve(modules, {&pc, 1}).front());
-  if (!result.found) return std::nullopt;
-  return result.symbol->system_name;
-}
-
 void Symbolizer::clear() noexcept {
   images_.clear();
   placeholders_.clear();
@@ -83,7 +78,7 @@ void Symbolizer::clear() noexcept {
 }
 
 void Symbolizer::name_addresses(const Image& image, std::vector<std::uint64_t> addresses, ImageCache& cache) {
-  Search search{.addresses = addresses, .cache = cache};
+  Search search{.addresses = std::move(addresses), .cache = cache};
   const auto file = image.path.starts_with('[') ? nullptr : open_running_file(image);
   if (file) {
     ++files_opened_;
@@ -114,8 +109,8 @@ void Symbolizer::search_file(const Image& image, const FileBytes& file, Search& 
   }
 }
 
-void Symbolizer::search_separate_files(const Image& image, const Bytes* file, std::span<const ElfSection> sections,
-                                       Search& search) {
+void Symbolizer::search_separate_files(const Image& image, const Bytes* file,
+                                       std::span<const ElfSection> sections, Search& search) {
   if (search.addresses.empty()) return;
   if (const auto debug = open_debug_file(image, file, sections, debug_root_)) {
     ++files_opened_;
@@ -133,7 +128,8 @@ void Symbolizer::search_separate_files(const Image& image, const Bytes* file, st
   }
 }
 
-void Symbolizer::search_table(const SymbolTable& table, std::span<const ElfSection> sections, Search& search) {
+void Symbolizer::search_table(const SymbolTable& table, std::span<const ElfSection> sections,
+                              Search& search) {
   if (table.count == 0) return;
   std::vector<std::uint64_t> unnamed;
   for (std::span<const std::uint64_t> rest = search.addresses; !rest.empty();) {

@@ -1,15 +1,15 @@
 // Names addresses: the function, its linker name, and where it begins. On our thread only.
 //
-// Reads ELF symbol tables in blocks, so even a program of 100 MB costs less than 1 MiB of our own memory while a
-// request lasts. What was found, and that nothing was found, is remembered by the identity of the module:
-// asking again reads no file. The memory is bounded (kMaxCached addresses, then all is forgotten) and clear() gives it back.
+// Reads ELF symbol tables in blocks, so even a program of 100 MB costs less than 1 MiB of our own memory
+// while a request lasts. What was found, and that nothing was found, is remembered by the identity of the
+// module: asking again reads no file. The memory is bounded (kMaxCached addresses, then all is forgotten) and
+// clear() gives it back.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -41,10 +41,8 @@ class Symbolizer {
 
   // One answer for each of `pcs`, in their order. Fastest, in one pass over each file, when all
   // addresses of a request come in one call; any order, repetitions allowed.
-  [[nodiscard]] std::vector<ResolvedPc> resolve(const ModuleSet& modules, std::span<const std::uintptr_t> pcs);
-
-  // For single addresses; many belong into one resolve().
-  [[nodiscard]] std::optional<std::string> linker_name_at(const ModuleSet& modules, std::uintptr_t pc);
+  [[nodiscard]] std::vector<ResolvedPc> resolve(const ModuleSet& modules,
+                                                std::span<const std::uintptr_t> pcs);
 
   void clear() noexcept;
 
@@ -69,7 +67,8 @@ class Symbolizer {
 
   void name_addresses(const Image& image, std::vector<std::uint64_t> addresses, ImageCache& cache);
   void search_file(const Image& image, const FileBytes& file, Search& search);
-  void search_separate_files(const Image& image, const Bytes* file, std::span<const ElfSection> sections, Search& search);
+  void search_separate_files(const Image& image, const Bytes* file, std::span<const ElfSection> sections,
+                             Search& search);
   static void search_table(const SymbolTable& table, std::span<const ElfSection> sections, Search& search);
   std::shared_ptr<const Symbol> placeholder(const Module* module);
 

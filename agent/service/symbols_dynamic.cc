@@ -1,5 +1,5 @@
-// The dynamic symbol table as the loader finds it: without section headers, from the dynamic segment. Serves files whose
-// section headers were cut off, the vdso, and libraries whose file is gone.
+// The dynamic symbol table as the loader finds it: without section headers, from the dynamic segment. Serves
+// files whose section headers were cut off, the vdso, and libraries whose file is gone.
 #include <algorithm>
 #include <array>
 
@@ -29,12 +29,23 @@ DynamicEntries read_entries(const Bytes& image, const ElfSegment& dynamic) {
     const auto entry = image.get<Elf64_Dyn>(dynamic.address + i * sizeof(Elf64_Dyn));
     if (!entry || entry->d_tag == DT_NULL) break;
     switch (entry->d_tag) {
-      case DT_SYMTAB: entries.symbols = entry->d_un.d_ptr; break;
-      case DT_STRTAB: entries.names = entry->d_un.d_ptr; break;
-      case DT_STRSZ: entries.names_size = entry->d_un.d_val; break;
-      case DT_HASH: entries.hash = entry->d_un.d_ptr; break;
-      case DT_GNU_HASH: entries.gnu_hash = entry->d_un.d_ptr; break;
-      default: break;
+      case DT_SYMTAB:
+        entries.symbols = entry->d_un.d_ptr;
+        break;
+      case DT_STRTAB:
+        entries.names = entry->d_un.d_ptr;
+        break;
+      case DT_STRSZ:
+        entries.names_size = entry->d_un.d_val;
+        break;
+      case DT_HASH:
+        entries.hash = entry->d_un.d_ptr;
+        break;
+      case DT_GNU_HASH:
+        entries.gnu_hash = entry->d_un.d_ptr;
+        break;
+      default:
+        break;
     }
   }
   return entries;
@@ -54,7 +65,8 @@ std::uint32_t count_by_gnu_hash(const Bytes& image, std::uint64_t table) {
   std::array<std::uint32_t, 1024> block;
   for (std::uint32_t i = 0; i < header->buckets; i += block.size()) {
     const auto part = std::span(block).first(std::min<std::size_t>(block.size(), header->buckets - i));
-    if (image.read(buckets + std::uint64_t{i} * 4, std::as_writable_bytes(part)) != part.size_bytes()) return 0;
+    if (image.read(buckets + std::uint64_t{i} * 4, std::as_writable_bytes(part)) != part.size_bytes())
+      return 0;
     last = std::max(last, *std::max_element(part.begin(), part.end()));
   }
   if (last < header->first_symbol) return header->first_symbol;
@@ -75,7 +87,8 @@ SymbolTable table_of_dynamic(const Bytes& image, std::span<const ElfSegment> seg
   if (dynamic == segments.end()) return {};
   const DynamicEntries entries = read_entries(image, *dynamic);
 
-  // The loader of glibc replaces link-time by run-time addresses in place, except where it cannot write (vdso).
+  // The loader of glibc replaces link-time by run-time addresses in place, except where it cannot write
+  // (vdso).
   const auto link_time = [&](std::uint64_t address) {
     const bool inside = std::any_of(segments.begin(), segments.end(), [&](const ElfSegment& segment) {
       return segment.type == PT_LOAD && segment.holds_address(address);
@@ -93,7 +106,8 @@ SymbolTable table_of_dynamic(const Bytes& image, std::span<const ElfSegment> seg
       table.count = std::min((*header)[1], kMaxSymbols);
     }
   }
-  if (table.count == 0 && entries.gnu_hash != 0) table.count = count_by_gnu_hash(image, link_time(entries.gnu_hash));
+  if (table.count == 0 && entries.gnu_hash != 0)
+    table.count = count_by_gnu_hash(image, link_time(entries.gnu_hash));
   return table;
 }
 

@@ -10,8 +10,8 @@ namespace profagent::service {
 
 namespace {
 
-constexpr std::size_t kBlock = 64 * 1024 / sizeof(Elf64_Sym);
-constexpr std::size_t kMaxName = 64 * 1024;
+constexpr std::size_t kBlock = 65536 / sizeof(Elf64_Sym);
+constexpr std::size_t kMaxName = 65536;
 // Comparisons of one search: a damaged table can claim that every symbol holds every address.
 constexpr std::size_t kMaxWork = 50'000'000;
 
@@ -32,7 +32,8 @@ std::uint8_t rank_of(const Elf64_Sym& symbol) {
 
 class Search {
  public:
-  Search(const SymbolTable& table, std::span<const ElfSection> sections, std::span<const std::uint64_t> addresses)
+  Search(const SymbolTable& table, std::span<const ElfSection> sections,
+         std::span<const std::uint64_t> addresses)
       : table_(table), sections_(sections), addresses_(addresses), holding_(addresses.size()) {
     if (table.complete && !sections.empty()) preceding_.resize(addresses.size());
   }
@@ -41,8 +42,8 @@ class Search {
     const auto block = std::make_unique<Elf64_Sym[]>(kBlock);
     for (std::uint64_t at = 0; at < table_.count && work_ < kMaxWork;) {
       const std::size_t want = std::min<std::uint64_t>(kBlock, table_.count - at);
-      const std::size_t bytes =
-          table_.bytes->read(table_.symbols + at * sizeof(Elf64_Sym), std::as_writable_bytes(std::span(block.get(), want)));
+      const std::size_t bytes = table_.bytes->read(table_.symbols + at * sizeof(Elf64_Sym),
+                                                   std::as_writable_bytes(std::span(block.get(), want)));
       const std::size_t got = bytes / sizeof(Elf64_Sym);
       for (std::size_t i = 0; i < got; ++i) visit(block[i]);
       if (got < want) break;
@@ -93,7 +94,9 @@ class Search {
     if (a != last_a_ || b != last_b_) {
       const std::string name_a = symbol_name(table_, a);
       const std::string name_b = symbol_name(table_, b);
-      const auto underscores = [](const std::string& name) { return std::min(name.find_first_not_of('_'), name.size()); };
+      const auto underscores = [](const std::string& name) {
+        return std::min(name.find_first_not_of('_'), name.size());
+      };
       last_answer_ = underscores(name_a) != underscores(name_b) ? underscores(name_a) < underscores(name_b)
                      : name_a.size() != name_b.size()           ? name_a.size() < name_b.size()
                                                                 : name_a < name_b;
@@ -140,7 +143,8 @@ std::vector<SymbolMatch> find_symbols(const SymbolTable& table, std::span<const 
 
 std::string symbol_name(const SymbolTable& table, std::uint32_t offset) {
   if (offset >= table.names_size) return {};
-  std::string name = table.bytes->text(table.names + offset, std::min<std::uint64_t>(kMaxName, table.names_size - offset));
+  std::string name =
+      table.bytes->text(table.names + offset, std::min<std::uint64_t>(kMaxName, table.names_size - offset));
   // A name may begin with '@', a version follows a name.
   if (const std::size_t version = name.find('@', 1); version != std::string::npos) name.resize(version);
   return name;

@@ -30,9 +30,9 @@ struct SymbolMatch {
   std::uint32_t name = kNoName;  // offset into the names
 };
 
-// The functions that hold `addresses` (ascending, link-time), one match for each. Of several symbols the same one is
-// chosen whatever their order in the table: the innermost, a function before a label, global before weak before
-// local, a name with fewer leading underscores, the shorter name, the alphabetically first.
+// The functions that hold `addresses` (ascending, link-time), one match for each. Of several symbols the same
+// one is chosen whatever their order in the table: the innermost, a function before a label, global before
+// weak before local, a name with fewer leading underscores, the shorter name, the alphabetically first.
 // `sections` may be empty; then only symbols with a size are found.
 [[nodiscard]] std::vector<SymbolMatch> find_symbols(const SymbolTable& table,
                                                     std::span<const ElfSection> sections,

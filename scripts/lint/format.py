@@ -4,6 +4,8 @@
 usage: format.py ROOT CLANG_FORMAT
 """
 
+import collections
+import re
 import subprocess
 import sys
 
@@ -14,7 +16,8 @@ def main(root, clang_format):
     files = [path for path in project_files(root, (".cc", ".h", ".c", ".cpp")) if "/golden/" not in path]
     command = [clang_format, "--dry-run", "-Werror", "--style=file", *files]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    problems = [line for line in done.stderr.splitlines() if "error:" in line or "warning:" in line]
+    places = collections.Counter(re.findall(r"^([^:\n]+):\d+:\d+: (?:error|warning):", done.stderr, re.MULTILINE))
+    problems = [f"{path}: {count} places" for path, count in sorted(places.items())]
     if done.returncode != 0 and not problems:
         problems = [done.stderr]
     return finish(problems, len(files))

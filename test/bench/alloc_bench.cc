@@ -2,9 +2,9 @@
 //
 //   alloc_bench PAIRS [DEPTH [THREADS [BYTES]]]
 //
-// Each thread makes PAIRS pairs of malloc(BYTES) and free, DEPTH calls below its start, and the program prints the
-// nanoseconds per pair and thread. Two runs that differ in PAIRS only, under callgrind, give the instructions of one
-// pair: start-up cancels out.
+// Each thread makes PAIRS pairs of malloc(BYTES) and free, DEPTH calls below its start, and the program
+// prints the nanoseconds per pair and thread. Two runs that differ in PAIRS only, under callgrind, give the
+// instructions of one pair: start-up cancels out.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -14,7 +14,9 @@
 namespace {
 
 // The compiler may drop an allocation that nobody looks at.
-void look_at(void* block) { asm volatile("" : : "r"(block) : "memory"); }
+void look_at(void* block) {
+  asm volatile("" : : "r"(block) : "memory");
+}
 
 void run_pairs(long pairs, std::size_t bytes) {
   for (long i = 0; i < pairs; ++i) {

@@ -1,5 +1,5 @@
-// Time per frame of capture_stack(), beside a frame-pointer walk and libunwind, on stacks of 10, 50 and 200 frames.
-// Run by bench_unwind.sh, which builds it with and without frame pointers and counts instructions.
+// Time per frame of capture_stack(), beside a frame-pointer walk and libunwind, on stacks of 10, 50 and 200
+// frames. Run by bench_unwind.sh, which builds it with and without frame pointers and counts instructions.
 //
 //   cold      nothing cached
 //   warm      every rule cached, nothing remembered of earlier walks (the walk cache is held by us)
@@ -29,8 +29,8 @@ volatile unsigned long sink;
 
 using Work = void (*)(unsigned rounds);
 
-// Sixteen functions of different frame sizes, called through a pointer, so that nothing is inlined or predicted
-// from a single return address.
+// Sixteen functions of different frame sizes, called through a pointer, so that nothing is inlined or
+// predicted from a single return address.
 using Frame = void (*)(unsigned depth, unsigned rounds, Work work);
 extern const Frame kFrames[16];
 
@@ -45,8 +45,9 @@ template <int kIndex>
   }
   sink = sink + static_cast<unsigned long>(room[0]);
 }
-const Frame kFrames[16] = {frame<0>, frame<1>, frame<2>,  frame<3>,  frame<4>,  frame<5>,  frame<6>,  frame<7>,
-                           frame<8>, frame<9>, frame<10>, frame<11>, frame<12>, frame<13>, frame<14>, frame<15>};
+const Frame kFrames[16] = {frame<0>,  frame<1>,  frame<2>,  frame<3>, frame<4>,  frame<5>,
+                           frame<6>,  frame<7>,  frame<8>,  frame<9>, frame<10>, frame<11>,
+                           frame<12>, frame<13>, frame<14>, frame<15>};
 
 [[gnu::noinline]] void capture(unsigned) {
   const Stack stack = capture_stack(profagent::safe::caller_frame(), pcs);
@@ -66,10 +67,13 @@ const Frame kFrames[16] = {frame<0>, frame<1>, frame<2>,  frame<3>,  frame<4>,  
 }
 
 int (*unw_backtrace)(void**, int);
-[[gnu::noinline]] void by_libunwind(unsigned) { sink = static_cast<unsigned long>(unw_backtrace(reinterpret_cast<void**>(pcs), 512)); }
+[[gnu::noinline]] void by_libunwind(unsigned) {
+  sink = static_cast<unsigned long>(unw_backtrace(reinterpret_cast<void**>(pcs), 512));
+}
 
 double now() {
-  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 double total;
@@ -129,7 +133,8 @@ double in_turn(unsigned depth, unsigned rounds, Work work) {
     coroutines[me].uc_stack.ss_sp = stacks[me];
     coroutines[me].uc_stack.ss_size = sizeof stacks[me];
     coroutines[me].uc_link = &main_context;
-    makecontext(&coroutines[me], reinterpret_cast<void (*)()>(coroutine_main), 2, me, static_cast<int>(depth));
+    makecontext(&coroutines[me], reinterpret_cast<void (*)()>(coroutine_main), 2, me,
+                static_cast<int>(depth));
   }
   const double begin = now();
   static volatile int finished;
@@ -170,13 +175,15 @@ int main(int argc, char** argv) {
     // For counting instructions: MODE DEPTH ROUNDS, twice; the first warms up.
     measured = std::strcmp(argv[1], "fp") == 0 ? by_frame_pointer : capture;
     if (std::strcmp(argv[1], "warm") == 0) hold_walk_caches(true);
-    kFrames[0](static_cast<unsigned>(std::atoi(argv[2])) - 4, static_cast<unsigned>(std::atoi(argv[3])), loop);
+    kFrames[0](static_cast<unsigned>(std::atoi(argv[2])) - 4, static_cast<unsigned>(std::atoi(argv[3])),
+               loop);
     return 0;
   }
   void* library = dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
-  if (library != nullptr) unw_backtrace = reinterpret_cast<int (*)(void**, int)>(dlsym(library, "unw_backtrace"));
-  std::printf("%-6s %8s %8s %8s %8s %8s %8s %8s   ns for each frame\n", "depth", "cold", "warm", "new", "repeated", "leaf", "fp",
-              "libunwind");
+  if (library != nullptr)
+    unw_backtrace = reinterpret_cast<int (*)(void**, int)>(dlsym(library, "unw_backtrace"));
+  std::printf("%-6s %8s %8s %8s %8s %8s %8s %8s   ns for each frame\n", "depth", "cold", "warm", "new",
+              "repeated", "leaf", "fp", "libunwind");
   for (const unsigned depth : {10U, 50U, 200U}) {
     const unsigned rounds = 200000 / depth;
     measured = capture;
@@ -191,8 +198,8 @@ int main(int argc, char** argv) {
     const double fp = frame_pointers ? best_of(depth, rounds, loop) : 0;
     measured = by_libunwind;
     const double unw = unw_backtrace != nullptr ? best_of(depth, rounds, loop) : 0;
-    std::printf("%-6u %8.2f %8.2f %8.2f %8.2f %8.2f %8.2f %8.2f", depth, cold / depth, warm / depth, fresh / depth,
-                repeated / depth, leaf / depth, fp / depth, unw / depth);
+    std::printf("%-6u %8.2f %8.2f %8.2f %8.2f %8.2f %8.2f %8.2f", depth, cold / depth, warm / depth,
+                fresh / depth, repeated / depth, leaf / depth, fp / depth, unw / depth);
     std::printf("   libunwind/warm %.1f, libunwind/repeated %.1f\n", unw / warm, unw / repeated);
   }
 }

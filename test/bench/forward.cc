@@ -1,5 +1,5 @@
-// The least that a preloaded library can do: malloc and free, passed on through a pointer. What any interposer costs
-// before it does anything, and so the yardstick beside which the agent's own cost is shown.
+// The least that a preloaded library can do: malloc and free, passed on through a pointer. What any
+// interposer costs before it does anything, and so the yardstick beside which the agent's own cost is shown.
 #include <cstddef>
 
 #include <dlfcn.h>

@@ -1,4 +1,5 @@
-// Any bytes as an ELF file: build id, symbols by sections and by the dynamic segment, mini debug information, debug link.
+// Any bytes as an ELF file: build id, symbols by sections and by the dynamic segment, mini debug information,
+// debug link.
 #include <cstddef>
 #include <cstdint>
 #include <vector>

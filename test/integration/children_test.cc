@@ -82,6 +82,11 @@ TEST_CASE("an unloaded library's frames keep their names", "[E11]") {
   CHECK(victim.profile().total("inuse_space").at("in_module_a") == 1999993);
   victim.command("unload");
   CHECK(victim.profile().total("inuse_space").at("in_module_a") == 1999993);
+}
+
+TEST_CASE("a library that comes to an unloaded one's addresses does not inherit its blocks", "[E11]") {
+  Victim victim("two_modules", {}, {{"PROFAGENT_MEM_PROFILE_RATE", "1"}});
+  victim.command("unload");
   victim.command("other");
   const Profile heap = victim.profile();
   CHECK(heap.total("inuse_space").at("in_module_a") == 1999993);

@@ -123,7 +123,7 @@ TEST_CASE("mappings: the executable first, page aligned, with readelf's build id
   std::ifstream maps("/proc/" + std::to_string(victim.process().pid()) + "/maps");
   std::set<std::uint64_t> executable;
   for (std::string line; std::getline(maps, line);)
-    if (line.find(" r-xp ") != std::string::npos) executable.insert(std::stoull(line, nullptr, 16));
+    if (line.find("xp ") == line.find(' ') + 3) executable.insert(std::stoull(line, nullptr, 16));
   for (const auto& mapping : mappings) CHECK(executable.count(mapping.memory_start()) == 1);
 }
 

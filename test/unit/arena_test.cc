@@ -39,7 +39,8 @@ Piece take(Arena& arena, std::size_t bytes, unsigned char mark) {
 }
 
 bool is_intact(const Piece& piece) {
-  return std::all_of(piece.begin, piece.begin + piece.bytes, [&](unsigned char byte) { return byte == piece.mark; });
+  return std::all_of(piece.begin, piece.begin + piece.bytes,
+                     [&](unsigned char byte) { return byte == piece.mark; });
 }
 
 TEST_CASE("records are zeroed, 16-byte aligned and apart") {
@@ -223,7 +224,8 @@ TEST_CASE("a lazy array is mapped once, whoever comes first") {
     std::atomic<std::uint64_t*> array{nullptr};
     std::array<std::uint64_t*, 3> seen{};
     const std::size_t before = arena.mapped();
-    test::run_threads(3, [&](int thread) { seen[static_cast<std::size_t>(thread)] = lazy_array(array, 512); });
+    test::run_threads(3,
+                      [&](int thread) { seen[static_cast<std::size_t>(thread)] = lazy_array(array, 512); });
     REQUIRE(seen[0] != nullptr);
     REQUIRE(seen[0] == seen[1]);
     REQUIRE(seen[0] == seen[2]);

@@ -49,7 +49,8 @@ TEST_CASE("what stands inside of functions") {
 TEST_CASE("thunks, clones") {
   CHECK(demangle("_ZThn16_N3app1A3runEi") == "non-virtual thunk to app::A::run(int)");
   CHECK(demangle("_ZTv0_n24_NK3app1A3runEv") == "virtual thunk to app::A::run() const");
-  for (const char* const suffix : {".cold", ".part.0", ".isra.0", ".constprop.0", ".lto_priv.0", ".isra.0.cold"}) {
+  for (const char* const suffix :
+       {".cold", ".part.0", ".isra.0", ".constprop.0", ".lto_priv.0", ".isra.0.cold"}) {
     CHECK(demangle(std::string("_ZN3app3runEPKc") + suffix) == "app::run");
   }
 }
@@ -73,14 +74,15 @@ TEST_CASE("names longer than the runtime's demangler takes") {
 
 TEST_CASE("Rust") {
   CHECK(demangle("_ZN4core3ptr13drop_in_place17h0123456789abcdefE") == "core::ptr::drop_in_place");
-  CHECK(demangle("_ZN66_$LT$alloc..vec..Vec$LT$T$GT$$u20$as$u20$core..ops..drop..Drop$GT$4drop17h0123456789abcdefE.llvm.7") ==
+  CHECK(demangle("_ZN66_$LT$alloc..vec..Vec$LT$T$GT$$u20$as$u20$core..ops..drop..Drop$GT$"
+                 "4drop17h0123456789abcdefE.llvm.7") ==
         "<alloc::vec::Vec<T> as core::ops::drop::Drop>::drop");
   CHECK(demangle("_RNvC6_123foo3bar") == "_RNvC6_123foo3bar");
 }
 
 TEST_CASE("what is not mangled comes back") {
-  for (const std::string name : {"", "main", "_Z", "_ZN", "_ZN3ab", "_Z9999999999999999999f", "_ZNE", "_Z3foo\xff", "_ZS_",
-                                 "_ZNS9_1fEv", "_ZN1AC"}) {
+  for (const std::string name : {"", "main", "_Z", "_ZN", "_ZN3ab", "_Z9999999999999999999f", "_ZNE",
+                                 "_Z3foo\xff", "_ZS_", "_ZNS9_1fEv", "_ZN1AC"}) {
     const std::string result = demangle(name);
     CHECK((result == name || result == "foo"));
   }
@@ -99,9 +101,9 @@ TEST_CASE("back references cannot make a name explode") {
 
 TEST_CASE("allocator frames") {
   for (const char* const name :
-       {"_Znwm", "_ZnamSt11align_val_tRKSt9nothrow_t", "malloc", "calloc", "realloc", "posix_memalign", "__libc_malloc",
-        "_ZN9__gnu_cxx13new_allocatorIiE8allocateEmPKv", "_ZNSaIcE8allocateEm", "_ZNSt15__new_allocatorIiE8allocateEmPKv",
-        "_ZNSt16allocator_traitsISaIiEE8allocateERS0_m"}) {
+       {"_Znwm", "_ZnamSt11align_val_tRKSt9nothrow_t", "malloc", "calloc", "realloc", "posix_memalign",
+        "__libc_malloc", "_ZN9__gnu_cxx13new_allocatorIiE8allocateEmPKv", "_ZNSaIcE8allocateEm",
+        "_ZNSt15__new_allocatorIiE8allocateEmPKv", "_ZNSt16allocator_traitsISaIiEE8allocateERS0_m"}) {
     INFO(name);
     CHECK(is_allocator_frame(demangle(name)));
   }

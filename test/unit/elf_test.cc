@@ -50,14 +50,16 @@ TEST_CASE("a whole file is read") {
   CHECK(read_all(file) > 100);
   const auto segments = read_segments(file);
   CHECK(build_id_of_file(file, segments, {}) == build_id_by_readelf(victim_path("libsymbols_lib.so")));
-  CHECK(build_id_of_file(file, {}, read_sections(file)) == build_id_by_readelf(victim_path("libsymbols_lib.so")));
+  CHECK(build_id_of_file(file, {}, read_sections(file)) ==
+        build_id_by_readelf(victim_path("libsymbols_lib.so")));
 }
 
 TEST_CASE("a file cut anywhere") {
   const auto bytes = contents(victim_path("libsymbols_lib.so"));
   std::size_t least = ~std::size_t{0};
   for (std::size_t size = 0; size < bytes.size(); size += size < 1024 ? 1 : 61) {
-    least = std::min(least, read_all(BufferBytes({bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)})));
+    least = std::min(
+        least, read_all(BufferBytes({bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)})));
   }
   CHECK(least == 0);
 }
@@ -94,8 +96,18 @@ TEST_CASE("other machines' files are refused") {
 
 TEST_CASE("file offsets and addresses") {
   const std::vector<ElfSegment> segments = {
-      {.type = PT_LOAD, .flags = PF_R, .offset = 0, .address = 0x400000, .file_size = 0x900, .memory_size = 0x900},
-      {.type = PT_LOAD, .flags = PF_R | PF_X, .offset = 0x900, .address = 0x401900, .file_size = 0x700, .memory_size = 0x700},
+      {.type = PT_LOAD,
+       .flags = PF_R,
+       .offset = 0,
+       .address = 0x400000,
+       .file_size = 0x900,
+       .memory_size = 0x900},
+      {.type = PT_LOAD,
+       .flags = PF_R | PF_X,
+       .offset = 0x900,
+       .address = 0x401900,
+       .file_size = 0x700,
+       .memory_size = 0x700},
       {.type = PT_NOTE, .offset = 0x2000, .address = 0x9000, .file_size = 0x100, .memory_size = 0x100}};
   CHECK(address_of_offset(segments, 0x8ff) == 0x4008ff);
   CHECK(address_of_offset(segments, 0x900) == 0x401900);

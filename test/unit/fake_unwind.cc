@@ -29,6 +29,8 @@ Stack capture_stack(const StartFrame&, std::span<Pc> pcs) noexcept {
   return stack;
 }
 
-void remember_stack_id(const Stack&, StackId id) noexcept { test::fake_stack.remembered = id; }
+void remember_stack_id(const Stack&, StackId id) noexcept {
+  test::fake_stack.remembered = id;
+}
 
 }  // namespace profagent::safe

@@ -14,7 +14,9 @@
 namespace profagent::safe {
 namespace {
 
-void give_room(std::size_t bytes = std::size_t{64} << 20) { arena.set_limit(arena.mapped() + bytes); }
+void give_room(std::size_t bytes = std::size_t{64} << 20) {
+  arena.set_limit(arena.mapped() + bytes);
+}
 
 using Key = std::tuple<StackId, std::uint64_t, std::uint64_t>;
 
@@ -78,7 +80,8 @@ TEST_CASE("a full table refuses what is new and finds what is old") {
     seen[id] = true;
   }
   for (StackId stack = 1; stack <= 1000; ++stack) REQUIRE(buckets->find_or_add(kRows + stack, 64, 1) == 0);
-  for (StackId stack = 1; stack <= kRows; ++stack) REQUIRE(buckets->find_or_add(stack, 64, 1) == ids[stack - 1]);
+  for (StackId stack = 1; stack <= kRows; ++stack)
+    REQUIRE(buckets->find_or_add(stack, 64, 1) == ids[stack - 1]);
   CHECK(buckets->size() == kRows);
 }
 
@@ -144,7 +147,8 @@ TEST_CASE("a signal handler may add the very row that its thread is adding") {
   give_room();
   test::SignalStorm storm([] {
     const auto stack = static_cast<StackId>((added + in_handler.fetch_add(1) % 2) % kStormKeys);
-    stormy_buckets[stormy_buckets.find_or_add(stack, 8, 1)].allocations.fetch_add(1, std::memory_order_release);
+    stormy_buckets[stormy_buckets.find_or_add(stack, 8, 1)].allocations.fetch_add(1,
+                                                                                  std::memory_order_release);
   });
   while (!storm.is_over()) {
     for (int i = 0; i < 20; ++i, ++added) {

@@ -11,12 +11,15 @@ namespace {
 
 constexpr std::uintptr_t kPage = 4096;
 
-const void* at(std::uintptr_t address) { return reinterpret_cast<const void*>(address); }
+const void* at(std::uintptr_t address) {
+  return reinterpret_cast<const void*>(address);
+}
 
 TEST_CASE("a fresh filter contains nothing") {
   static constinit HeapFilter filter;
   CHECK_FALSE(filter.may_contain(nullptr));
-  for (std::uintptr_t page = 0; page < (1U << 20); page += 97) REQUIRE_FALSE(filter.may_contain(at(page * kPage)));
+  for (std::uintptr_t page = 0; page < (1U << 20); page += 97)
+    REQUIRE_FALSE(filter.may_contain(at(page * kPage)));
 }
 
 TEST_CASE("it answers for the page of the block and no other") {
@@ -63,7 +66,7 @@ TEST_CASE("removing from an empty page does not wrap") {
 TEST_CASE("counts stay exact while threads share a page") {
   static constinit HeapFilter filter;
   constexpr int kThreads = 4;
-  constexpr int kRounds = 100'000;
+  constexpr int kRounds = 1'500'000;
   std::atomic<int> given_up{0};
   std::atomic<int> missed{0};
   test::run_threads(kThreads, [&](int thread) {

@@ -33,11 +33,17 @@ namespace {
 using test::fake_stack;
 using test::set_stack;
 
-void* at(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
+void* at(std::uintptr_t address) {
+  return reinterpret_cast<void*>(address);
+}
 
-void give_room() { arena.set_limit(arena.mapped() + (std::size_t{64} << 20)); }
+void give_room() {
+  arena.set_limit(arena.mapped() + (std::size_t{64} << 20));
+}
 
-void allocate(void* block, std::size_t size, std::uint64_t rate = 1) { heap_recorder.on_alloc(block, size, rate, {}); }
+void allocate(void* block, std::size_t size, std::uint64_t rate = 1) {
+  heap_recorder.on_alloc(block, size, rate, {});
+}
 
 struct Amount {
   std::uint64_t allocations = 0;
@@ -50,7 +56,8 @@ Amount row(std::size_t size, std::uint64_t rate = 1) {
   Amount amount;
   heap_buckets.for_each([&](const HeapBucket& bucket) {
     const InternedStack* stack = stack_table.find(bucket.stack);
-    if (stack == nullptr || bucket.size != size || bucket.rate != rate || stack->depth != fake_stack.depth) return;
+    if (stack == nullptr || bucket.size != size || bucket.rate != rate || stack->depth != fake_stack.depth)
+      return;
     if (!std::equal(stack->pcs().begin(), stack->pcs().end(), fake_stack.pcs.begin())) return;
     amount.allocations += bucket.allocations;
     amount.frees += bucket.frees;
@@ -175,7 +182,8 @@ TEST_CASE("a free that went past the hooks is made up for when its address comes
 void* reallocate(void* block, std::size_t size, void* result) {
   const bool due = HeapRecorder::is_due(size);
   return hooks::reallocate_recorded(block, size, due, [&] {
-    CHECK(live_table.remove(block) == 0);  // gone before, or another thread's new record would be taken for it
+    CHECK(live_table.remove(block) ==
+          0);  // gone before, or another thread's new record would be taken for it
     return result;
   });
 }
@@ -237,8 +245,9 @@ TEST_CASE("errno is as it was") {
   CHECK(errno == 77);
 }
 
-// A model of a program: blocks that live at fixed addresses, close enough to share pages and cache lines. A cell holds
-// the size of the block that lives there, 0 when it is free, -1 while a thread is at it, as an allocator's lock has it.
+// A model of a program: blocks that live at fixed addresses, close enough to share pages and cache lines. A
+// cell holds the size of the block that lives there, 0 when it is free, -1 while a thread is at it, as an
+// allocator's lock has it.
 constexpr std::size_t kCells = 512;
 constexpr std::size_t kSizes = 40;
 struct Heap {
@@ -335,7 +344,8 @@ TEST_CASE("memory that runs out mid-way: every sample is recorded or counted as 
     allocate(at(block), 1'000'000 + i / 4);
     blocks.push_back(block);
   }
-  const std::uint64_t lost = counters.dropped_bucket_table_full + counters.dropped_live_table_full - lost_before;
+  const std::uint64_t lost =
+      counters.dropped_bucket_table_full + counters.dropped_live_table_full - lost_before;
   std::uint64_t recorded = 0;
   heap_buckets.for_each([&](const HeapBucket& bucket) {
     if (bucket.size >= 1'000'000 && bucket.size < 1'050'000) recorded += bucket.allocations;

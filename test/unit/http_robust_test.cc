@@ -1,11 +1,14 @@
 // What a client can do wrong, and what the program can do to the service.
 #include <catch2/catch.hpp>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <initializer_list>
 #include <memory>
 #include <set>
 #include <string>
@@ -14,11 +17,15 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -83,6 +90,19 @@ std::string raw(const TestServer& server, std::string_view bytes) {
   const Client client(server.port());
   client.send(bytes);
   return client.read_all();
+}
+
+// From now on these system calls answer EPERM in this process, as in a container.
+void forbid(std::initializer_list<int> calls) {
+  std::vector<sock_filter> program = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+  for (const int call : calls) {
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(call), 0, 1));
+    program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM));
+  }
+  program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  const sock_fprog filter = {static_cast<unsigned short>(program.size()), program.data()};
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) _exit(100);
 }
 
 template <typename Condition>
@@ -412,6 +432,41 @@ TEST_CASE("a forked child can start a service of its own") {
   waitpid(child, &status, 0);
   CHECK(status == 0);
   CHECK(is_alive(server));
+}
+
+TEST_CASE(
+    "where the kernel refuses a table of our own, high numbers serve, and a robbed service ends [F8 F9]") {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(30);
+    forbid({SYS_close_range, SYS_unshare});
+    int failed = 0;
+    const int lowest = dup(0);
+    close(lowest);
+    {
+      const TestServer server;
+      failed += !is_alive(server);
+      failed +=
+          get(server, "/debug/pprof/agent").body.find("in the program's table") == std::string::npos ? 2 : 0;
+      const int still_lowest = dup(0);
+      close(still_lowest);
+      failed += still_lowest != lowest ? 4 : 0;
+      failed += !server.service().stop_and_join() || !server.start() || !is_alive(server) ? 8 : 0;
+      const int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+      for (int number = 900; number < 1100; ++number) {
+        if (fcntl(number, F_GETFD) != -1) dup2(file, number);
+      }
+      failed += soon([&] { return !server.service().is_running(); }) ? 0 : 16;
+      int kept = 0;
+      for (int number = 900; number < 1100; ++number) kept += fcntl(number, F_GETFD) != -1;
+      // Three listeners', three of Asio's.
+      failed += kept < 6 ? 32 : 0;
+    }
+    _exit(failed);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(status == 0);
 }
 
 TEST_CASE("without threads or descriptors there is no service and no harm [G7]") {

@@ -95,10 +95,18 @@ Site make_site() {
     site.profiles.push_back(std::make_unique<FakeSource>(kind));
   }
   site.cmdline = std::string("prog\0\0a b\0\xc3\xa9", 13);
-  site.symbol_name = [](std::uintptr_t address) -> std::optional<std::string> {
-    if (address >= 0x1000 && address < 0x2000) return "_Z3foov";
-    if (address >= 0x2000 && address < 0x10000000) return "name with space";
-    return std::nullopt;
+  site.symbol_names = [](std::span<const std::uintptr_t> addresses) {
+    std::vector<std::string> names;
+    for (const std::uintptr_t address : addresses) {
+      if (address >= 0x1000 && address < 0x2000) {
+        names.emplace_back("_Z3foov");
+      } else if (address >= 0x2000 && address < 0x10000000) {
+        names.emplace_back("name with space");
+      } else {
+        names.emplace_back();
+      }
+    }
+    return names;
   };
   site.settings = [] {
     return std::vector<service::SettingView>{

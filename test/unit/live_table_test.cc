@@ -13,9 +13,13 @@
 namespace profagent::safe {
 namespace {
 
-const void* at(std::uintptr_t address) { return reinterpret_cast<const void*>(address); }
+const void* at(std::uintptr_t address) {
+  return reinterpret_cast<const void*>(address);
+}
 
-void give_room(std::size_t bytes = std::size_t{64} << 20) { arena.set_limit(arena.mapped() + bytes); }
+void give_room(std::size_t bytes = std::size_t{64} << 20) {
+  arena.set_limit(arena.mapped() + bytes);
+}
 
 // A bucket that tells which address it was given for.
 BucketId bucket_for(std::uintptr_t address) {
@@ -64,7 +68,8 @@ TEST_CASE("it grows with the blocks, whatever pattern their addresses have") {
     for (std::size_t i = 1; i <= kBlocks; ++i) REQUIRE(table->insert(at(i * stride), bucket_for(i * stride)));
     // 64 + 256 + 1024 KiB hold 172,032; a pattern that the hash does not spread would need more.
     CHECK(arena.mapped() - before <= std::size_t{1344} << 10);
-    for (std::size_t i = 1; i <= kBlocks; ++i) REQUIRE(table->remove(at(i * stride)) == bucket_for(i * stride));
+    for (std::size_t i = 1; i <= kBlocks; ++i)
+      REQUIRE(table->remove(at(i * stride)) == bucket_for(i * stride));
     for (std::size_t i = 1; i <= kBlocks; ++i) REQUIRE(table->remove(at(i * stride)) == 0);
   }
 }
@@ -118,7 +123,8 @@ TEST_CASE("threads that share the lines see exactly their own blocks") {
     std::unordered_map<std::uintptr_t, BucketId> model;
     std::uint64_t random = static_cast<std::uint64_t>(thread) + 1;
     for (int i = 0; i < 150'000; ++i) {
-      const std::uintptr_t address = (next(random) % 4000 * kThreads + static_cast<std::uintptr_t>(thread)) * 16 + 16;
+      const std::uintptr_t address =
+          (next(random) % 4000 * kThreads + static_cast<std::uintptr_t>(thread)) * 16 + 16;
       if (const auto known = model.find(address); known != model.end()) {
         if (table->remove(at(address)) != known->second) ++wrong;
         model.erase(known);

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include <catch2/catch.hpp>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+#include <catch2/catch.hpp>
 
 using namespace profagent::service;
 
@@ -45,17 +45,18 @@ class TextFile {
 }  // namespace
 
 TEST_CASE("an ordinary process") {
-  CHECK(executable_lines("00400000-0040b000 r-xp 00000000 fe:01 787766                             /usr/bin/tool\n"
-                         "0060a000-0060b000 r--p 0000a000 fe:01 787766                             /usr/bin/tool\n"
-                         "014ab000-014cc000 rw-p 00000000 00:00 0                                  [heap]\n"
-                         "7f7d7797c000-7f7d77b36000 r-xp 00001000 fe:01 1180226                    /lib/libc-2.19.so\n"
-                         "7f7d77b36000-7f7d77d36000 ---p 001ba000 fe:01 1180226                    /lib/libc-2.19.so\n"
-                         "7f7d77d3c000-7f7d77d41000 rw-p 00000000 00:00 0 \n"
-                         "7ffc34343000-7ffc34345000 r-xp 00000000 00:00 0                          [vdso]\n"
-                         "ffffffffff600000-ffffffffff601000 --xp 00000090 00:00 0                  [vsyscall]\n") ==
-        std::vector<std::string>{"400000 40b000 0 /usr/bin/tool", "7f7d7797c000 7f7d77b36000 1000 /lib/libc-2.19.so",
-                                 "7ffc34343000 7ffc34345000 0 [vdso]",
-                                 "ffffffffff600000 ffffffffff601000 90 [vsyscall]"});
+  CHECK(executable_lines(
+            "00400000-0040b000 r-xp 00000000 fe:01 787766                             /usr/bin/tool\n"
+            "0060a000-0060b000 r--p 0000a000 fe:01 787766                             /usr/bin/tool\n"
+            "014ab000-014cc000 rw-p 00000000 00:00 0                                  [heap]\n"
+            "7f7d7797c000-7f7d77b36000 r-xp 00001000 fe:01 1180226                    /lib/libc-2.19.so\n"
+            "7f7d77b36000-7f7d77d36000 ---p 001ba000 fe:01 1180226                    /lib/libc-2.19.so\n"
+            "7f7d77d3c000-7f7d77d41000 rw-p 00000000 00:00 0 \n"
+            "7ffc34343000-7ffc34345000 r-xp 00000000 00:00 0                          [vdso]\n"
+            "ffffffffff600000-ffffffffff601000 --xp 00000090 00:00 0                  [vsyscall]\n") ==
+        std::vector<std::string>{
+            "400000 40b000 0 /usr/bin/tool", "7f7d7797c000 7f7d77b36000 1000 /lib/libc-2.19.so",
+            "7ffc34343000 7ffc34345000 0 [vdso]", "ffffffffff600000 ffffffffff601000 90 [vsyscall]"});
 }
 
 TEST_CASE("paths with blanks, newlines and the kernel's note that they are deleted") {
@@ -70,12 +71,14 @@ TEST_CASE("paths with blanks, newlines and the kernel's note that they are delet
 }
 
 TEST_CASE("text moved to huge pages and other code without a name") {
-  CHECK(executable_lines("00400000-07000000 r-xp 00000000 00:00 0 \n"
-                         "07000000-07093000 r-xp 06c00000 00:2e 536754                             /path/to/server\n"
-                         "7f0000000000-7f0000200000 rwxp 00000000 00:00 0\n"
-                         "7f0000200000-7f0000400000 r-xp 00000000 00:0f 99      /anon_hugepage (deleted)\n") ==
+  CHECK(executable_lines(
+            "00400000-07000000 r-xp 00000000 00:00 0 \n"
+            "07000000-07093000 r-xp 06c00000 00:2e 536754                             /path/to/server\n"
+            "7f0000000000-7f0000200000 rwxp 00000000 00:00 0\n"
+            "7f0000200000-7f0000400000 r-xp 00000000 00:0f 99      /anon_hugepage (deleted)\n") ==
         std::vector<std::string>{"400000 7000000 0 ", "7000000 7093000 6c00000 /path/to/server",
-                                 "7f0000000000 7f0000200000 0 ", "7f0000200000 7f0000400000 0 /anon_hugepage"});
+                                 "7f0000000000 7f0000200000 0 ",
+                                 "7f0000200000 7f0000400000 0 /anon_hugepage"});
 }
 
 TEST_CASE("all fields of a line") {

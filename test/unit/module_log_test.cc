@@ -18,9 +18,13 @@
 namespace profagent::safe {
 namespace {
 
-void give_room() { arena.set_limit(arena.mapped() + (std::size_t{16} << 20)); }
+void give_room() {
+  arena.set_limit(arena.mapped() + (std::size_t{16} << 20));
+}
 
-Pc own_code() { return reinterpret_cast<Pc>(&give_room) + 1; }
+Pc own_code() {
+  return reinterpret_cast<Pc>(&give_room) + 1;
+}
 
 // Inside libc whatever stands in front of it: its own atoi by handle.
 Pc libc_code() {
@@ -50,7 +54,8 @@ std::string build_id_of(Pc pc) {
         for (int i = 0; i < info->dlpi_phnum; ++i) {
           const ElfW(Phdr)& segment = info->dlpi_phdr[i];
           const char* begin = reinterpret_cast<const char*>(info->dlpi_addr + segment.p_vaddr);
-          if (segment.p_type == PT_LOAD) inside |= wanted.pc - (info->dlpi_addr + segment.p_vaddr) < segment.p_memsz;
+          if (segment.p_type == PT_LOAD)
+            inside |= wanted.pc - (info->dlpi_addr + segment.p_vaddr) < segment.p_memsz;
           if (segment.p_type != PT_NOTE) continue;
           // A note of 20 bytes: name size 4, content size 20, type 3, "GNU".
           constexpr char kHead[] = "\4\0\0\0\24\0\0\0\3\0\0\0GNU";
@@ -84,7 +89,8 @@ TEST_CASE("a module is noted once, with its range, path and build id") {
   REQUIRE(own != nullptr);
   CHECK(own != libc);
   CHECK(std::string(own->path).empty());
-  CHECK(std::string(reinterpret_cast<const char*>(own->build_id), own->build_id_size) == build_id_of(own_code()));
+  CHECK(std::string(reinterpret_cast<const char*>(own->build_id), own->build_id_size) ==
+        build_id_of(own_code()));
 }
 
 TEST_CASE("the vDSO is a module like others") {

@@ -5,11 +5,11 @@
 #include <set>
 #include <thread>
 
+#include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <fcntl.h>
 
 #include "test/unit/symbols_victim.h"
 
@@ -20,7 +20,8 @@ namespace {
 
 std::vector<std::byte> from_hex(const std::string& text) {
   std::vector<std::byte> bytes;
-  for (std::size_t i = 0; i < text.size(); i += 2) bytes.push_back(static_cast<std::byte>(std::stoi(text.substr(i, 2), nullptr, 16)));
+  for (std::size_t i = 0; i < text.size(); i += 2)
+    bytes.push_back(static_cast<std::byte>(std::stoi(text.substr(i, 2), nullptr, 16)));
   return bytes;
 }
 

@@ -12,15 +12,17 @@
 namespace profagent {
 namespace {
 
-// What identify_program() says of this test's executable under another name: a copy of it runs the hidden case at the
-// end of this file.
-Role role_of(const std::string& name, const std::string& programs = "") {
+// What identify_program() says of this test's executable under another name: a copy of it runs the hidden
+// case at the end of this file.
+Role role_of(const std::string& name, const std::string& programs = "", const std::string& started_as = "") {
   char folder[] = "/tmp/program_test.XXXXXX";
   REQUIRE(mkdtemp(folder) != nullptr);
   const std::string copy = std::string(folder) + "/" + name;
   std::filesystem::copy_file("/proc/self/exe", copy);
-  const std::string command =
-      "PROFAGENT_PROGRAMS='" + programs + "' '" + copy + "' '[.child]' > " + folder + "/out 2>&1";
+  if (!started_as.empty()) std::filesystem::create_symlink(copy, std::string(folder) + "/" + started_as);
+  const std::string command = "PROFAGENT_PROGRAMS='" + programs + "' '" + folder + "/" +
+                              (started_as.empty() ? name : started_as) + "' '[.child]' > " + folder +
+                              "/out 2>&1";
   const int status = std::system(command.c_str());  // NOLINT(concurrency-mt-unsafe): one thread
   std::filesystem::remove_all(folder);
   REQUIRE(WIFEXITED(status));
@@ -72,11 +74,13 @@ TEST_CASE("an ordinary program is profiled") {
 }
 
 TEST_CASE("programs that only start others are dormant, whatever their version and target") {
-  for (const char* name : {"bash", "env", "timeout", "make", "gcc", "gcc-12", "x86_64-linux-gnu-g++-12", "clang-14"}) {
+  for (const char* name :
+       {"bash", "env", "timeout", "make", "gcc", "gcc-12", "x86_64-linux-gnu-g++-12", "clang-14"}) {
     INFO(name);
     CHECK(role_of(name) == Role::kDormant);
   }
-  for (const char* name : {"redis-server", "bashful", "my-env", "gcc-server", "python3.11", "service-12", "12", "-"}) {
+  for (const char* name :
+       {"redis-server", "bashful", "my-env", "gcc-server", "python3.11", "service-12", "12", "-"}) {
     INFO(name);
     CHECK(role_of(name) == Role::kProfiled);
   }
@@ -86,6 +90,12 @@ TEST_CASE("PROFAGENT_PROGRAMS decides alone when it is set") {
   CHECK(role_of("bash", "redis*,bash") == Role::kProfiled);
   CHECK(role_of("redis-server", "redis*,bash") == Role::kProfiled);
   CHECK(role_of("nginx", "redis*,bash") == Role::kDormant);
+}
+
+TEST_CASE("a program may be named as it was started, through a link") {
+  CHECK(role_of("interpreter3.11", "my-service", "my-service") == Role::kProfiled);
+  CHECK(role_of("interpreter3.11", "interpreter*", "my-service") == Role::kProfiled);
+  CHECK(role_of("interpreter3.11", "other", "my-service") == Role::kDormant);
 }
 
 TEST_CASE("an executable that was deleted keeps its name") {

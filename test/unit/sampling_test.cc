@@ -1,6 +1,6 @@
 // The mathematics of heap sampling: an allocation of n bytes is sampled with probability 1 - exp(-n / rate),
-// whatever happened before. The random sequences are fixed, so a run gives the same figures each time; the bound of 4.5
-// standard deviations would be missed by chance in one of 150,000 choices of the seed.
+// whatever happened before. The random sequences are fixed, so a run gives the same figures each time; the
+// bound of 4.5 standard deviations would be missed by chance in one of 150,000 choices of the seed.
 #include "agent/safe/sampling.h"
 
 #include <array>
@@ -43,7 +43,9 @@ void become_new_thread(std::uint64_t seed) {
 }
 
 // What the hooks do: the rate at which it is sampled, 0 when it is not.
-std::uint64_t allocate(std::size_t size) { return HeapRecorder::is_due(size) ? heap_recorder.wants(size) : 0; }
+std::uint64_t allocate(std::size_t size) {
+  return HeapRecorder::is_due(size) ? heap_recorder.wants(size) : 0;
+}
 
 double probability(std::size_t size, std::uint64_t rate) {
   return rate == 1 ? 1 : -std::expm1(-static_cast<double>(size) / static_cast<double>(rate));
@@ -77,7 +79,8 @@ class Sizes {
 
 TEST_CASE("the logarithm is good to 1e-9") {
   for (double x = 1; x > 1e-16; x *= 0.99937) REQUIRE(std::abs(log_of_unit(x) - std::log(x)) < 1e-9);
-  for (int bit = 0; bit <= 53; ++bit) REQUIRE(std::abs(log_of_unit(std::ldexp(1, -bit)) + bit * std::log(2)) < 1e-9);
+  for (int bit = 0; bit <= 53; ++bit)
+    REQUIRE(std::abs(log_of_unit(std::ldexp(1, -bit)) + bit * std::log(2)) < 1e-9);
   CHECK(log_of_unit(1) == 0);
   CHECK(log_of_unit(1 - 0x1p-53) < 0);  // never a negative distance
   CHECK(log_of_unit(std::sqrt(0.5)) == Approx(-std::log(2) / 2).margin(1e-9));

@@ -19,7 +19,8 @@ void read(const std::vector<std::string>& lines) {
 }
 
 TEST_CASE("defaults stand when nothing is set") {
-  read({"PATH=/bin", "PROFAGENT=1", "PROFAGENT_MEM_PROFILE_RATE", "PROFAGENT_MEM_PROFILE_RATES=3", "PROFAGENT_ADDR="});
+  read({"PATH=/bin", "PROFAGENT=1", "PROFAGENT_MEM_PROFILE_RATE", "PROFAGENT_MEM_PROFILE_RATES=3",
+        "PROFAGENT_ADDR="});
   CHECK(settings.mem_profile_rate == 524288);
   CHECK(settings.stack_depth == 128);
   CHECK(settings.max_memory == 64 << 20);
@@ -35,7 +36,8 @@ TEST_CASE("defaults stand when nothing is set") {
 }
 
 TEST_CASE("numbers and texts are taken, and known to be given") {
-  read({"PROFAGENT_MEM_PROFILE_RATE=1", "PROFAGENT_STACK_DEPTH=512", "PROFAGENT_ADDR=:7070,unix:///tmp/%p.sock"});
+  read({"PROFAGENT_MEM_PROFILE_RATE=1", "PROFAGENT_STACK_DEPTH=512",
+        "PROFAGENT_ADDR=:7070,unix:///tmp/%p.sock"});
   CHECK(settings.mem_profile_rate == 1);
   CHECK(settings.stack_depth == 512);
   CHECK(std::string(settings.addr) == ":7070,unix:///tmp/%p.sock");
@@ -76,8 +78,17 @@ TEST_CASE("bounds belong to the range") {
 
 TEST_CASE("what is no number, or out of range, is reported and changes nothing") {
   read({"PROFAGENT_STACK_DEPTH=77"});
-  const std::vector<std::string> wrong = {"0",    "513", "-1",    "-",     "12 ",  " 12",
-                                          "0x10", "1e3", "512.0", "twelve", "9223372036854775808",
+  const std::vector<std::string> wrong = {"0",
+                                          "513",
+                                          "-1",
+                                          "-",
+                                          "12 ",
+                                          " 12",
+                                          "0x10",
+                                          "1e3",
+                                          "512.0",
+                                          "twelve",
+                                          "9223372036854775808",
                                           "99999999999999999999999999"};
   for (std::size_t i = 0; i < wrong.size(); ++i) {
     INFO(wrong[i]);

@@ -30,14 +30,18 @@ std::uint64_t hash_of(const std::vector<Pc>& pcs) {
   return hash ^ hash >> 29;
 }
 
-StackId intern(StackTable& table, const std::vector<Pc>& pcs) { return table.intern(pcs, hash_of(pcs)); }
+StackId intern(StackTable& table, const std::vector<Pc>& pcs) {
+  return table.intern(pcs, hash_of(pcs));
+}
 
 bool holds(const StackTable& table, StackId id, const std::vector<Pc>& pcs) {
   const InternedStack* found = table.find(id);
   return found != nullptr && std::equal(found->pcs().begin(), found->pcs().end(), pcs.begin(), pcs.end());
 }
 
-void give_room(std::size_t bytes = std::size_t{64} << 20) { arena.set_limit(arena.mapped() + bytes); }
+void give_room(std::size_t bytes = std::size_t{64} << 20) {
+  arena.set_limit(arena.mapped() + bytes);
+}
 
 TEST_CASE("the same stack is the same number, another is another") {
   give_room();
@@ -105,7 +109,8 @@ TEST_CASE("a full table drops and counts, keeps what it has, and takes no more m
 
   const std::uint64_t dropped = counters.dropped_stack_table_full;
   const std::size_t mapped = arena.mapped();
-  for (std::size_t i = 0; i < 3000; ++i) REQUIRE(table->intern(stack_of(i, 400), kCapacity) == kOverflowStack);
+  for (std::size_t i = 0; i < 3000; ++i)
+    REQUIRE(table->intern(stack_of(i, 400), kCapacity) == kOverflowStack);
   CHECK(counters.dropped_stack_table_full == dropped + 3000);
   CHECK(arena.mapped() == mapped);
   CHECK(table->size() == kCapacity);
@@ -124,7 +129,8 @@ TEST_CASE("without memory it drops and counts; with memory again it goes on") {
   std::size_t kept = 0;
   while (intern(*table, stack_of(kept, 100)) != kOverflowStack) ++kept;
   CHECK(kept > 100);
-  for (std::size_t i = 0; i < 2 * kCapacity; ++i) REQUIRE(intern(*table, stack_of(kept, 100)) == kOverflowStack);
+  for (std::size_t i = 0; i < 2 * kCapacity; ++i)
+    REQUIRE(intern(*table, stack_of(kept, 100)) == kOverflowStack);
   CHECK(table->size() == kept);
 
   give_room();
@@ -171,7 +177,9 @@ std::array<Pc, 12> storm_stack(std::size_t number) {
   for (std::size_t i = 0; i < pcs.size(); ++i) pcs[i] = kNowhere + number * 64 + i;
   return pcs;
 }
-std::uint64_t storm_hash(std::size_t number) { return (number + 1) * 0x9e3779b97f4a7c15ULL; }
+std::uint64_t storm_hash(std::size_t number) {
+  return (number + 1) * 0x9e3779b97f4a7c15ULL;
+}
 std::atomic<std::size_t> handler_at{0};
 std::array<std::atomic<StackId>, kStormStacks> handler_ids;
 

@@ -13,8 +13,9 @@
 
 namespace profagent::test {
 
-// Interrupts the thread that makes it with SIGUSR1, again and again, until it is destroyed; each time `handler` runs on
-// that thread. The pauses are short and uneven, so that the interrupted place differs. One at a time.
+// Interrupts the thread that makes it with SIGUSR1, again and again, until it is destroyed; each time
+// `handler` runs on that thread. The pauses are short and uneven, so that the interrupted place differs. One
+// at a time.
 class SignalStorm {
  public:
   using Handler = void (*)();
@@ -43,8 +44,8 @@ class SignalStorm {
   SignalStorm(const SignalStorm&) = delete;
   SignalStorm& operator=(const SignalStorm&) = delete;
 
-  // Storms last until enough handlers have run in the middle of something. (The call that waits for nothing is where a
-  // thread sanitizer delivers what it has held back.)
+  // Storms last until enough handlers have run in the middle of something. (The call that waits for nothing
+  // is where a thread sanitizer delivers what it has held back.)
   [[nodiscard]] bool is_over() const {
     poll(nullptr, 0, 0);
     return handled_.load() >= kEnough;

@@ -11,7 +11,8 @@ using namespace profagent::service::test;
 namespace {
 
 using Names = std::vector<std::string>;
-const Names kAll = {"symbols_exported", "symbols_static", "symbols_many_names", "symbols_asm_label", "symbols_asm_after"};
+const Names kAll = {"symbols_exported", "symbols_static", "symbols_many_names", "symbols_asm_label",
+                    "symbols_asm_after"};
 
 Names with_placeholder(Names names, const std::string& placeholder) {
   std::replace(names.begin(), names.end(), std::string("?"), placeholder);
@@ -22,7 +23,8 @@ Names with_placeholder(Names names, const std::string& placeholder) {
 
 TEST_CASE("the symbol table of the file names every function") {
   const Folder folder;
-  for (const char* const variant : {"libsymbols_lib.so", "libsymbols_noseparate.so", "libsymbols_high.so", "libsymbols_noid.so"}) {
+  for (const char* const variant :
+       {"libsymbols_lib.so", "libsymbols_noseparate.so", "libsymbols_high.so", "libsymbols_noid.so"}) {
     INFO(variant);
     const Library library(folder.copy(variant, variant));
     CHECK(names_of(library) == kAll);
@@ -83,7 +85,8 @@ TEST_CASE("mini debug information names static functions") {
   run({"objcopy", "--add-section", ".gnu_debugdata=" + mini + ".xz", file});
   const Library library(file);
   CHECK(names_of(library) ==
-        with_placeholder({"symbols_exported", "symbols_static", "symbols_many_names", "?", "?"}, "[libmini.so]"));
+        with_placeholder({"symbols_exported", "symbols_static", "symbols_many_names", "?", "?"},
+                         "[libmini.so]"));
 }
 
 TEST_CASE("a file without section headers is read by its dynamic segment") {
@@ -118,7 +121,8 @@ TEST_CASE("a second request reads no file, and clear() forgets") {
   const Library library(folder.copy("libsymbols_lib.so", "libcached.so"));
   const ModuleSet modules = ModuleSet::now({});
   Symbolizer symbolizer("/nonexistent");
-  const std::vector<std::uintptr_t> pcs = {library.inside(Library::kStatic), library.inside(Library::kExported), 16,
+  const std::vector<std::uintptr_t> pcs = {library.inside(Library::kStatic),
+                                           library.inside(Library::kExported), 16,
                                            library.inside(Library::kStatic)};
   const auto first = symbolizer.resolve(modules, pcs);
   CHECK(symbolizer.files_opened() == 1);
@@ -138,15 +142,14 @@ TEST_CASE("a second request reads no file, and clear() forgets") {
   CHECK(symbolizer.cached() == 0);
 }
 
-TEST_CASE("C++ names are demangled, linker_name_at() is not") {
+TEST_CASE("C++ names are demangled, system names are not") {
   const ModuleSet modules = ModuleSet::now({});
   Symbolizer symbolizer;
   const auto pc = reinterpret_cast<std::uintptr_t>(dlsym(RTLD_DEFAULT, "_ZNSo5flushEv"));
   REQUIRE(pc != 0);
   const auto answer = symbolizer.resolve(modules, {&pc, 1}).front();
   CHECK(answer.symbol->name == "std::ostream::flush");
-  CHECK(symbolizer.linker_name_at(modules, pc) == "_ZNSo5flushEv");
-  CHECK(symbolizer.linker_name_at(modules, 16) == std::nullopt);
+  CHECK(answer.symbol->system_name == "_ZNSo5flushEv");
 }
 
 TEST_CASE("programs, position-independent or not, name their own functions") {

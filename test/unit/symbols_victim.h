@@ -49,7 +49,8 @@ inline std::string run(const std::vector<std::string>& command) {
   REQUIRE(failed == 0);
   std::string text;
   char buffer[4096];
-  for (ssize_t got = 0; (got = read(out[0], buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(got));
+  for (ssize_t got = 0; (got = read(out[0], buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<std::size_t>(got));
   close(out[0]);
   int status = 0;
   REQUIRE(waitpid(child, &status, 0) == child);
@@ -106,13 +107,16 @@ class Library {
 };
 
 // The linker names of all five functions, in the order of Function.
-inline std::vector<std::string> names_of(const Library& library, std::string_view debug_root = "/nonexistent") {
+inline std::vector<std::string> names_of(const Library& library,
+                                         std::string_view debug_root = "/nonexistent") {
   const ModuleSet modules = ModuleSet::now({});
   Symbolizer symbolizer(debug_root);
   std::vector<std::uintptr_t> pcs;
-  for (int which = 0; which < 5; ++which) pcs.push_back(library.inside(static_cast<Library::Function>(which)));
+  for (int which = 0; which < 5; ++which)
+    pcs.push_back(library.inside(static_cast<Library::Function>(which)));
   std::vector<std::string> names;
-  for (const ResolvedPc& answer : symbolizer.resolve(modules, pcs)) names.push_back(answer.symbol->system_name);
+  for (const ResolvedPc& answer : symbolizer.resolve(modules, pcs))
+    names.push_back(answer.symbol->system_name);
   return names;
 }
 
@@ -121,7 +125,8 @@ inline std::string build_id_by_readelf(const std::string& file) {
   static constexpr std::string_view kLabel = "Build ID: ";
   const std::size_t at = text.find(kLabel);
   REQUIRE(at != std::string::npos);
-  return text.substr(at + kLabel.size(), text.find_first_not_of("0123456789abcdef", at + kLabel.size()) - at - kLabel.size());
+  return text.substr(at + kLabel.size(),
+                     text.find_first_not_of("0123456789abcdef", at + kLabel.size()) - at - kLabel.size());
 }
 
 }  // namespace profagent::service::test

@@ -21,7 +21,9 @@
 namespace profagent::safe {
 namespace {
 
-void give_room() { arena.set_limit(arena.mapped() + (std::size_t{64} << 20)); }
+void give_room() {
+  arena.set_limit(arena.mapped() + (std::size_t{64} << 20));
+}
 
 // A thread's slot is kept in its state; a registry of a test's own begins without.
 std::unique_ptr<Threads> make_threads() {

@@ -1,17 +1,17 @@
-// A preloaded second opinion: samples a real program (by SIGPROF, and at every Nth malloc), walks each sampled
-// stack with capture_stack() and with libunwind, and compares. A test tool, never part of the agent.
+// A preloaded second opinion: samples a real program (by SIGPROF, and at every Nth malloc), walks each
+// sampled stack with capture_stack() and with libunwind, and compares. A test tool, never part of the agent.
 //
 //   DIFFERENTIAL_FILE=/tmp/result LD_PRELOAD=differential.so program
 //
-// The result file is a page of counters, shared by all processes of a run (see struct Counts); stacks that differ
-// are appended to /tmp/result.txt as module+offset. A difference is classified by facts about the frame at which the
-// walks part, never by its size:
+// The result file is a page of counters, shared by all processes of a run (see struct Counts); stacks that
+// differ are appended to /tmp/result.txt as module+offset. A difference is classified by facts about the
+// frame at which the walks part, never by its size:
 //   stops     the last frame on which both agree has no call-frame information (JIT, assembly), libunwind's
-//             stack ends there (it believes no frame pointer that is more than 16 KiB away, for one), and we went on
-//             and arrived by rules at the thread's outermost frame, or filled the room
+//             stack ends there (it believes no frame pointer that is more than 16 KiB away, for one), and we
+//             went on and arrived by rules at the thread's outermost frame, or filled the room
 //   no_cfi    some frame on which both agree has no call-frame information, and any other difference follows
-//   oracle    libunwind stops with an error in a frame for which the module has call-frame information, and we go on
-//   other     everything else: a bug until explained
+//   oracle    libunwind stops with an error in a frame for which the module has call-frame information, and
+//   we go on other     everything else: a bug until explained
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -73,8 +73,8 @@ std::size_t walk_by_oracle(unw_context_t* context, bool exact, Pc* pcs, std::siz
     unw_word_t ip = 0;
     oracle.get_reg(&cursor, UNW_REG_IP, &ip);
     if (ip == 0) break;
-    // libunwind says "signal frame" of the frame that was interrupted; the one before it is the trampoline, which was
-    // not called either.
+    // libunwind says "signal frame" of the frame that was interrupted; the one before it is the trampoline,
+    // which was not called either.
     if (depth > 0 && oracle.is_signal_frame(&cursor) > 0) {
       interrupted = true;
       ++pcs[depth - 1];
@@ -94,11 +94,15 @@ int print_frame(char* to, std::size_t room, Pc pc) {
   }
   const char* name = found.dlfo_link_map->l_name;
   const char* slash = std::strrchr(name, '/');
-  return std::snprintf(to, room, " %s+%lx", slash != nullptr ? slash + 1 : *name != 0 ? name : "exe",
+  return std::snprintf(to, room, " %s+%lx",
+                       slash != nullptr ? slash + 1
+                       : *name != 0     ? name
+                                        : "exe",
                        static_cast<unsigned long>(pc - found.dlfo_link_map->l_addr));
 }
 
-void report(const char* what, const Stack& stack, const Pc* ours, const Pc* theirs, std::size_t depth, int error) {
+void report(const char* what, const Stack& stack, const Pc* ours, const Pc* theirs, std::size_t depth,
+            int error) {
   if (counts->reports.fetch_add(1) >= kMaxReports) return;
   static char text[1 << 16];
   static std::atomic<bool> taken;
@@ -137,7 +141,8 @@ void compare(const Stack& stack, const Pc* ours, const Pc* theirs, std::size_t d
   bool guessed = false;
   bool guessed_last = false;
   for (std::size_t i = 0; i < same; ++i) {
-    const auto kind = profagent::safe::look_up_rule(ours[i], profagent::safe::CfiMemory::Trust::kDirect).kind();
+    const auto kind =
+        profagent::safe::look_up_rule(ours[i], profagent::safe::CfiMemory::Trust::kDirect).kind();
     guessed_last = kind == profagent::safe::RuleKind::kNoCfi;
     guessed = guessed || guessed_last;
   }
@@ -160,7 +165,8 @@ void on_signal(int, siginfo_t*, void* raw) {
   Pc theirs[kDepth];
   const Stack stack = profagent::safe::capture_stack(profagent::safe::frame_of(*context), ours);
   int error = 0;
-  const std::size_t depth = walk_by_oracle(reinterpret_cast<unw_context_t*>(context), true, theirs, kDepth, error);
+  const std::size_t depth =
+      walk_by_oracle(reinterpret_cast<unw_context_t*>(context), true, theirs, kDepth, error);
   ++counts->samples[0];
   compare(stack, ours, theirs, depth, error);
   busy = false;
