@@ -37,10 +37,18 @@ cd "$scratch"  # redis and pprof write where they stand
 # pprof keeps a copy of each profile, and a Go that has no cache of its own needs a folder for one.
 export PPROF_TMPDIR=$scratch HOME=${HOME:-$scratch}
 
-show() { printf '\n$ %s\n' "$*"; }
+# The command as one could type it.
+show() {
+  local word line=
+  for word in "$@"; do
+    [[ $word =~ ^[[:alnum:]_./:=,@\&-]+$ ]] || word="'$word'"
+    line+=" $word"
+  done
+  printf '\n$%s\n' "$line"
+}
 
 profile() {
-  show "go tool pprof $*"
+  show go tool pprof "$@"
   go tool pprof "$@" >out 2>log || fail "pprof failed" log
   cut -c1-110 out
 }
@@ -50,7 +58,7 @@ load() {
 }
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-show "LD_PRELOAD=build/libprofagent.so redis-server --port $port"
+show LD_PRELOAD=build/libprofagent.so redis-server --port "$port"
 LD_PRELOAD=$root/build/libprofagent.so PROFAGENT_LOG=info PROFAGENT_LOG_FILE=$scratch/agent.log \
   redis-server --bind 127.0.0.1 --port "$port" --save '' --appendonly no --dir "$scratch" >redis.log 2>&1 &
 redis=$!
@@ -64,14 +72,14 @@ done
 address=$(sed -n 's/.*serving on \(127\.0\.0\.1:[0-9]*\).*/\1/p' agent.log | head -n 1)
 [[ -n $address ]] || fail "the agent does not serve" agent.log
 
-show "redis-benchmark -t set,lpush,hset -n 200000 -r 100000 -d 512"
+show redis-benchmark -p "$port" -r 100000 -d 512 -t set,lpush,hset -n 200000
 load -t set,lpush,hset -n 200000
 
 profile -top -nodecount=6 "http://$address/debug/pprof/heap"
 # Who asked redis' own allocator functions?
 profile -top -nodecount=10 -hide='^z[a-z]*alloc|^_*sds|^\[' "http://$address/debug/pprof/heap"
 
-show "redis-benchmark -t lpush -n 200000 &"
+show redis-benchmark -p "$port" -r 100000 -d 512 -t lpush -n 200000 "&"
 load -t lpush -n 200000 >/dev/null &
 profile -top -nodecount=4 -sample_index=alloc_space "http://$address/debug/pprof/allocs?seconds=2"
 wait $!

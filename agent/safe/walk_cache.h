@@ -57,7 +57,10 @@ class WalkCache {
   [[nodiscard]] std::uint32_t leaf() const noexcept { return leaf_; }
   [[nodiscard]] std::uint32_t end() const noexcept { return end_; }
 
-  void forget() noexcept { leaf_ = end_ = 0; }
+  void forget() noexcept {
+    leaf_ = end_ = prepared_ = 0;
+    renew();
+  }
   // Forgets everything when rules changed since.
   void check_generation(std::uint32_t generation) noexcept {
     if (generation_ != generation) forget();

@@ -328,6 +328,29 @@ TEST_CASE("a stack that is captured again brings back its id") {
   CHECK(hint[4] == kNoStack);
 }
 
+TEST_CASE("an id is only ever brought back for the very stack it was given for") {
+  forget_unwind_rules();
+  unsigned hinted = 0;
+  for (unsigned i = 0; i < 4000; ++i) {
+    expected.clear();
+    // Repeats, small steps, and jumps by more frames than a remembered walk has room for below its leaf.
+    const unsigned depth = i % 3 == 0 ? i / 8 % 5 * 97 : i / 4 % 9;
+    if (i % 5 == 0) {
+      by_pointer_a(depth);
+    } else {
+      recurse(depth);
+    }
+    const auto id = static_cast<StackId>(1 + stack.hash % 1000003);
+    if (stack.id_hint != kNoStack) {
+      ++hinted;
+      REQUIRE(stack.id_hint == id);
+    }
+    REQUIRE(stack.hash == hash_stack({pcs, stack.depth}));
+    if (i % 7 != 0) remember_stack_id(stack, id);
+  }
+  CHECK(hinted > 100);
+}
+
 namespace {
 // Two ways to the same inner frames: what lies between differs in one return address only.
 [[gnu::noinline]] void inner(unsigned depth) { recurse(depth); }
