@@ -1,7 +1,7 @@
 // The roof: starts the agent when the library is loaded, carries it across fork, cleans up at exit.
 //
-// Everything here runs on the program's threads, in ordinary context or in a fork child, so it allocates nothing and
-// throws nothing; what may is built on our own thread (site.cc).
+// Everything here runs on the program's threads, in ordinary context or in a fork child, so it allocates
+// nothing and throws nothing; what may is built on our own thread (site.cc).
 #include <cstring>
 #include <ctime>
 
@@ -47,8 +47,8 @@ struct Agent {
   const char* runtime_dir = "";
   pid_t pid = 0;  // of the process that on_load or on_fork_child ran in
   std::uint64_t forks = 0;
-  bool reopen = false;    // a fork child that has not opened its own listeners yet
-  bool paused = false;    // our thread was ended for a change of rights
+  bool reopen = false;  // a fork child that has not opened its own listeners yet
+  bool paused = false;  // our thread was ended for a change of rights
 };
 
 constinit Agent agent;
@@ -87,20 +87,42 @@ service::Site make_service_site() {
                     .cmdline = std::string(agent.cmdline)});
 }
 
-void start_service() noexcept {
+// Nobody has asked for a while: a program that has no other threads gets rid of ours.
+constexpr unsigned kIdleSeconds = 60;
+
+void start_for_client() noexcept;
+
+void on_retired() noexcept {
+  agent.listeners.notify_by_signal(kWakeSignal);
+  // Who came before the signal was armed.
+  if (agent.listeners.client_is_waiting()) start_for_client();
+}
+
+void start_service(unsigned idle_seconds) noexcept {
   if (!agent.listeners.any() || agent.service.is_running()) return;
   // A connection is our thread's business from now on.
   agent.listeners.notify_by_signal(0);
-  if (agent.service.start({.listeners = &agent.listeners,
-                           .create_thread = reinterpret_cast<decltype(&pthread_create)>(hooks::real::pthread_create),
-                           .make_site = make_service_site,
-                           .keep_stderr = logs_to_stderr()})) {
+  if (agent.service.start(
+          {.listeners = &agent.listeners,
+           .create_thread = reinterpret_cast<decltype(&pthread_create)>(hooks::real::pthread_create),
+           .make_site = make_service_site,
+           .idle_seconds = idle_seconds,
+           .on_retired = on_retired,
+           .keep_stderr = logs_to_stderr()})) {
     safe::count(safe::counters.service_starts);
     return;
   }
   safe::count(safe::counters.service_start_failures);
   log(LogLevel::kError, {"cannot start the thread that serves: ", agent.service.last_problem()});
   agent.listeners.notify_by_signal(kWakeSignal);
+}
+
+void start_for_client() noexcept {
+  start_service(kIdleSeconds);
+}
+
+void on_thread_created() noexcept {
+  start_service(0);
 }
 
 void open_listeners() noexcept {
@@ -143,11 +165,13 @@ void do_deferred() noexcept {
     // Who forks and goes on without a thread is woken by the signal; start now only if somebody asks already.
     if (!agent.listeners.client_is_waiting()) return;
   }
-  start_service();
+  start_for_client();
 }
 
 // A vfork child shares our memory but is another process: our thread is its parent's.
-bool is_own_process() { return safe::sys::getpid() == agent.pid; }
+bool is_own_process() {
+  return safe::sys::getpid() == agent.pid;
+}
 
 void on_rights_will_change() noexcept {
   if (!agent.service.is_running() || !is_own_process() || agent.service.is_this_thread()) return;
@@ -166,9 +190,9 @@ void on_rights_changed() noexcept {
 // In the child, whose other threads are gone and whose locks may be held for ever; it may exec at once, so
 // nothing is opened before it allocates.
 void on_fork_child() noexcept {
+  service::own_memory::reset_after_fork();
   agent.service.forget_after_fork();
   forget_clients_after_fork();
-  service::own_memory::reset_after_fork();
   safe::unlock_walk_caches_after_fork();
   safe::threads.on_fork_child();
   agent.listeners.close_all();
@@ -194,29 +218,33 @@ void on_fork_child() noexcept {
     return;
   }
 
-  safe::skip_frames_of(reinterpret_cast<std::uintptr_t>(__ehdr_start), reinterpret_cast<std::uintptr_t>(etext));
+  safe::skip_frames_of(reinterpret_cast<std::uintptr_t>(__ehdr_start),
+                       reinterpret_cast<std::uintptr_t>(etext));
   agent.cmdline = copy_cmdline(argc, argv);
   agent.runtime_dir = copy(safe::find_variable(environment, "XDG_RUNTIME_DIR"));
   agent.heap = find_heap_coverage();
   log(LogLevel::kInfo, {agent.heap.sentence});
-  const auto rate = static_cast<std::uint64_t>(safe::settings.mem_profile_rate.load(std::memory_order_relaxed));
+  const auto rate =
+      static_cast<std::uint64_t>(safe::settings.mem_profile_rate.load(std::memory_order_relaxed));
   if (agent.heap.available && rate != 0) {
     hooks::watch_frees();
     safe::heap_recorder.set_rate(rate);
   }
 
-  watch_for_clients(start_service);
+  watch_for_clients(start_for_client);
   open_listeners();
   if (!agent.listeners.any()) return;
   safe::events.deferred.store(do_deferred, std::memory_order_release);
   agent.pid = safe::sys::getpid();
   safe::events.rights_will_change.store(on_rights_will_change, std::memory_order_release);
   safe::events.rights_changed.store(on_rights_changed, std::memory_order_release);
-  safe::events.thread_created.store(start_service, std::memory_order_release);
+  safe::events.thread_created.store(on_thread_created, std::memory_order_release);
   pthread_atfork(nullptr, nullptr, on_fork_child);
 }
 
-[[gnu::destructor]] void on_exit() { agent.listeners.unlink_files(); }
+[[gnu::destructor]] void on_exit() {
+  agent.listeners.unlink_files();
+}
 
 }  // namespace
 

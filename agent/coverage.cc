@@ -19,8 +19,9 @@ struct Sanitizer {
   const char* symbol;
   const char* name;
 };
-constexpr Sanitizer kSanitizers[] = {
-    {"__asan_init", "AddressSanitizer"}, {"__tsan_init", "ThreadSanitizer"}, {"__msan_init", "MemorySanitizer"}};
+constexpr Sanitizer kSanitizers[] = {{"__asan_init", "AddressSanitizer"},
+                                     {"__tsan_init", "ThreadSanitizer"},
+                                     {"__msan_init", "MemorySanitizer"}};
 
 const char* base_name(const link_map& object) {
   if (object.l_name == nullptr || *object.l_name == '\0') return "the executable";
@@ -51,13 +52,14 @@ const char* sentence(const char* format, const char* first, const char* second =
   return text;
 }
 
-// Valgrind tools that replace malloc (memcheck, massif, dhat, …) preload an object of their own besides the core's;
-// callgrind and cachegrind do not.
+// Valgrind tools that replace malloc (memcheck, massif, dhat, …) preload an object of their own besides the
+// core's; callgrind and cachegrind do not.
 bool valgrind_replaces_malloc() {
   if (RUNNING_ON_VALGRIND == 0) return false;
   for (const link_map* object = safe::first_object(); object != nullptr; object = object->l_next) {
     const char* name = base_name(*object);
-    if (std::strstr(name, "vgpreload_") != nullptr && std::strstr(name, "vgpreload_core") == nullptr) return true;
+    if (std::strstr(name, "vgpreload_") != nullptr && std::strstr(name, "vgpreload_core") == nullptr)
+      return true;
   }
   return false;
 }
@@ -66,7 +68,8 @@ bool valgrind_replaces_malloc() {
 
 HeapCoverage find_heap_coverage() noexcept {
   const link_map* own = safe::own_object();
-  if (own == nullptr) return {false, "malloc: the agent was loaded into a namespace of its own, heap profile unavailable"};
+  if (own == nullptr)
+    return {false, "malloc: the agent was loaded into a namespace of its own, heap profile unavailable"};
   if (valgrind_replaces_malloc()) return {false, "malloc: replaced by Valgrind, heap profile unavailable"};
   for (const Sanitizer& sanitizer : kSanitizers) {
     if (safe::find_definer(safe::first_object(), sanitizer.symbol) != nullptr) {
@@ -85,7 +88,8 @@ HeapCoverage find_heap_coverage() noexcept {
   for (const char* name : kFamily) {
     const link_map* definer = safe::find_definer(own->l_next, name);
     if (definer != allocator) {
-      return {false, sentence("malloc and %s are defined by different objects, heap profile unavailable", name)};
+      return {false,
+              sentence("malloc and %s are defined by different objects, heap profile unavailable", name)};
     }
   }
   return {true, sentence("malloc: %s, hooked", base_name(*allocator))};

@@ -16,7 +16,9 @@ namespace sys = safe::sys;
 constinit LogLevel highest = LogLevel::kSilent;
 constexpr std::string_view kNames[] = {"silent", "error", "info", "debug"};
 
-const char* file_name() { return safe::settings.log_file.load(std::memory_order_relaxed); }
+const char* file_name() {
+  return safe::settings.log_file.load(std::memory_order_relaxed);
+}
 
 class Line {
  public:
@@ -55,7 +57,9 @@ void open_log() noexcept {
   safe::report_setting("PROFAGENT_LOG", wanted);
 }
 
-bool logs_to_stderr() noexcept { return highest != LogLevel::kSilent && *file_name() == '\0'; }
+bool logs_to_stderr() noexcept {
+  return highest != LogLevel::kSilent && *file_name() == '\0';
+}
 
 void log(LogLevel level, std::initializer_list<std::string_view> parts) noexcept {
   if (level == LogLevel::kSilent || level > highest) return;
@@ -66,8 +70,9 @@ void log(LogLevel level, std::initializer_list<std::string_view> parts) noexcept
   for (const std::string_view part : parts) line.add(part);
   if (*file_name() == '\0') return line.write_to(2);
   // Opened for each line: no descriptor of ours stays in the program's table.
-  const long fd = sys::call(SYS_openat, AT_FDCWD, reinterpret_cast<long>(file_name()),
-                            O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
+  const long fd =
+      sys::call(SYS_openat, AT_FDCWD, reinterpret_cast<long>(file_name()),
+                O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
   if (fd < 0) return;
   line.write_to(static_cast<int>(fd));
   sys::call(SYS_close, fd);

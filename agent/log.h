@@ -1,6 +1,6 @@
-// The agent's log: silent unless PROFAGENT_LOG says otherwise, because programs' output is compared, piped and
-// parsed. Lines go to standard error or are appended to PROFAGENT_LOG_FILE. Any thread in ordinary context;
-// allocates nothing; a line that cannot be written is lost.
+// The agent's log: silent unless PROFAGENT_LOG says otherwise, because programs' output is compared, piped
+// and parsed. Lines go to standard error or are appended to PROFAGENT_LOG_FILE. Any thread in ordinary
+// context; allocates nothing; a line that cannot be written is lost.
 #pragma once
 
 #include <initializer_list>

@@ -14,8 +14,8 @@ enum class Role {
 
 struct Program {
   Role role = Role::kInert;
-  std::string_view reason;  // in words, for kDormant and kInert
-  char name[256] = {};      // base name of the executable
+  std::string_view reason;    // in words, for kDormant and kInert
+  char name[256] = {};        // base name of the executable
   char started_as[256] = {};  // base name of the path that was executed: a link's, or a script's
 };
 

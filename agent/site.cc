@@ -20,7 +20,8 @@ service::Site make_site(SiteParts parts) {
   shared->info = std::move(parts.info);
 
   service::Site site;
-  site.profiles = service::make_heap_sources(shared->symbolizer, shared->info.heap_coverage, parts.heap_available);
+  site.profiles =
+      service::make_heap_sources(shared->symbolizer, shared->info.heap_coverage, parts.heap_available);
   site.cmdline = std::move(parts.cmdline);
   site.symbol_names = [shared](std::span<const std::uintptr_t> pcs) {
     const auto modules = service::ModuleSet::now({});
@@ -38,7 +39,8 @@ service::Site make_site(SiteParts parts) {
     facts.insert(facts.end(), more.begin(), more.end());
     return facts;
   };
-  site.access = service::parse_allowed_uids(safe::settings.allow_uids.load(std::memory_order_relaxed), nullptr);
+  site.access =
+      service::parse_allowed_uids(safe::settings.allow_uids.load(std::memory_order_relaxed), nullptr);
   return site;
 }
 

@@ -1,4 +1,5 @@
-// Puts together what the service shows: the first floor's parts, with what the roof knows. On our thread only.
+// Puts together what the service shows: the first floor's parts, with what the roof knows. On our thread
+// only.
 #pragma once
 
 #include <functional>

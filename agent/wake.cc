@@ -24,8 +24,8 @@ namespace sys = safe::sys;
 
 constinit safe::EventHandler start_service = nullptr;
 
-// A system call that only waits, and what becomes of its timeout when it is cut short. For the kernel's side see
-// select(2), ppoll(2), nanosleep(2).
+// A system call that only waits, and what becomes of its timeout when it is cut short. For the kernel's side
+// see select(2), ppoll(2), nanosleep(2).
 enum class Timeout : std::uint8_t {
   kNone,
   kNegativeMeansForEver,  // a finite one is lost: nobody knows how much of it was left
@@ -67,11 +67,13 @@ const Wait* find_wait(std::int64_t number) {
 
 constexpr unsigned char kSyscallCode[] = {0x0f, 0x05};
 
-bool is_syscall(const unsigned char* code) { return std::memcmp(code, kSyscallCode, sizeof(kSyscallCode)) == 0; }
+bool is_syscall(const unsigned char* code) {
+  return std::memcmp(code, kSyscallCode, sizeof(kSyscallCode)) == 0;
+}
 
 // The system call that the signal interrupted, if it is one that waits. Two shapes: the kernel is going to
-// repeat it (pc at the instruction, number in rax), or it returns EINTR (pc behind the instruction). The number is then
-// taken from the `mov $number, %eax` in front of it, as libc's wrappers have it.
+// repeat it (pc at the instruction, number in rax), or it returns EINTR (pc behind the instruction). The
+// number is then taken from the `mov $number, %eax` in front of it, as libc's wrappers have it.
 const Wait* interrupted_wait(const gregset_t& registers, bool* repeats) {
   const auto* pc = reinterpret_cast<const unsigned char*>(registers[REG_RIP]);
   *repeats = is_syscall(pc);
@@ -88,8 +90,8 @@ const Wait* interrupted_wait(const gregset_t& registers, bool* repeats) {
   return nullptr;
 }
 
-// Makes the thread go on waiting as if there had been no signal, where that is exact: the program has not asked to
-// be woken by us. Otherwise it sees EINTR, once.
+// Makes the thread go on waiting as if there had been no signal, where that is exact: the program has not
+// asked to be woken by us. Otherwise it sees EINTR, once.
 void go_on_waiting(const Wait& wait, gregset_t& registers) {
   switch (wait.timeout) {
     case Timeout::kNone:
@@ -110,9 +112,9 @@ void go_on_waiting(const Wait& wait, gregset_t& registers) {
   registers[REG_RAX] = wait.number;
 }
 
-// When the signal finds the program at work, nobody else comes by unless it allocates: the kernel is asked to signal
-// again shortly, until the program is found waiting or has allocated. One timer, one shot at a time; it dies with exec and
-// is not inherited by fork.
+// When the signal finds the program at work, nobody else comes by unless it allocates: the kernel is asked to
+// signal again shortly, until the program is found waiting or has allocated. One timer, one shot at a time;
+// it dies with exec and is not inherited by fork.
 class Retry {
  public:
   void arm() noexcept {
@@ -121,7 +123,8 @@ class Retry {
       sigevent event{};
       event.sigev_notify = SIGEV_SIGNAL;
       event.sigev_signo = kWakeSignal;
-      if (sys::call(SYS_timer_create, CLOCK_MONOTONIC, reinterpret_cast<long>(&event), reinterpret_cast<long>(&timer_)) != 0) {
+      if (sys::call(SYS_timer_create, CLOCK_MONOTONIC, reinterpret_cast<long>(&event),
+                    reinterpret_cast<long>(&timer_)) != 0) {
         return;
       }
       exists_.store(true, std::memory_order_relaxed);
@@ -149,7 +152,8 @@ constinit Retry retry;
 void on_signal(int, siginfo_t* info, void* context) {
   const safe::SafeSection section;
   // A retry that was in flight when the service started.
-  if (info->si_code == SI_TIMER && !safe::events.is_deferred.load(std::memory_order_relaxed)) return retry.end();
+  if (info->si_code == SI_TIMER && !safe::events.is_deferred.load(std::memory_order_relaxed))
+    return retry.end();
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
   auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
   bool repeats = false;
@@ -168,7 +172,9 @@ void on_signal(int, siginfo_t* info, void* context) {
 
 }  // namespace
 
-void forget_clients_after_fork() noexcept { retry.forget(); }
+void forget_clients_after_fork() noexcept {
+  retry.forget();
+}
 
 bool watch_for_clients(safe::EventHandler start) noexcept {
   struct sigaction current {};

@@ -15,13 +15,21 @@ constexpr int kAlignmentMask = 0x3f;
 constexpr int kZero = 0x40;
 constexpr std::size_t kMallocAlignment = alignof(std::max_align_t);
 
-std::size_t alignment_of(int flags) { return std::size_t{1} << (flags & kAlignmentMask); }
+std::size_t alignment_of(int flags) {
+  return std::size_t{1} << (flags & kAlignmentMask);
+}
 
 }  // namespace
 
-void cfree(void* block) { real::free(block); }
-void free_sized(void* block, std::size_t) { real::free(block); }
-void free_aligned_sized(void* block, std::size_t, std::size_t) { real::free(block); }
+void cfree(void* block) {
+  real::free(block);
+}
+void free_sized(void* block, std::size_t) {
+  real::free(block);
+}
+void free_aligned_sized(void* block, std::size_t, std::size_t) {
+  real::free(block);
+}
 
 void* mallocx(std::size_t size, int flags) {
   if (alignment_of(flags) <= kMallocAlignment) {
@@ -49,7 +57,11 @@ void* rallocx(void* block, std::size_t size, int flags) {
   return moved;
 }
 
-void dallocx(void* block, int) { real::free(block); }
-void sdallocx(void* block, std::size_t, int) { real::free(block); }
+void dallocx(void* block, int) {
+  real::free(block);
+}
+void sdallocx(void* block, std::size_t, int) {
+  real::free(block);
+}
 
 }  // namespace profagent::hooks::fallback

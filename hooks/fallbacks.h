@@ -11,8 +11,8 @@ void cfree(void* block);
 void free_sized(void* block, std::size_t size);
 void free_aligned_sized(void* block, std::size_t alignment, std::size_t size);
 
-// jemalloc's extended API (jemalloc(3)) on top of the malloc family; the tcache and arena bits of `flags` mean
-// nothing then.
+// jemalloc's extended API (jemalloc(3)) on top of the malloc family; the tcache and arena bits of `flags`
+// mean nothing then.
 void* mallocx(std::size_t size, int flags);
 void* rallocx(void* block, std::size_t size, int flags);
 void dallocx(void* block, int flags);

@@ -1,6 +1,6 @@
 // malloc, calloc, realloc, free: the four whose fast path counts. Each is a subtract (or a byte load), a
-// branch and a jump; what is rare lives in the *_slow functions, which are jumped to, so that their caller is the
-// program's call.
+// branch and a jump; what is rare lives in the *_slow functions, which are jumped to, so that their caller is
+// the program's call.
 #include "hooks/memory.h"
 
 #include "agent/safe/events.h"
@@ -11,7 +11,9 @@ namespace profagent::hooks {
 
 namespace {
 
-void free_unwatched(void* block) { real::free(block); }
+void free_unwatched(void* block) {
+  real::free(block);
+}
 
 [[gnu::noinline]] void free_slow(void* block) {
   safe::heap_recorder.on_free(block);
@@ -24,8 +26,8 @@ void free_watched(void* block) {
   return real::free(block);
 }
 
-// While nothing was ever sampled free() must cost no more than one extra jump, so it goes through a pointer of
-// its own: to the real free, or to the one that looks.
+// While nothing was ever sampled free() must cost no more than one extra jump, so it goes through a pointer
+// of its own: to the real free, or to the one that looks.
 using FreeFunction = void (*)(void*);
 constinit FreeFunction free_entry = free_unwatched;
 
@@ -53,9 +55,13 @@ void do_deferred() {
 
 }  // namespace
 
-void watch_frees() noexcept { __atomic_store_n(&free_entry, &free_watched, __ATOMIC_RELEASE); }
+void watch_frees() noexcept {
+  __atomic_store_n(&free_entry, &free_watched, __ATOMIC_RELEASE);
+}
 
-void leave_frees_alone() noexcept { __atomic_store_n(&free_entry, real::free, __ATOMIC_RELEASE); }
+void leave_frees_alone() noexcept {
+  __atomic_store_n(&free_entry, real::free, __ATOMIC_RELEASE);
+}
 
 void record_allocation(void* block, std::size_t size, const safe::StartFrame& caller) noexcept {
   {
@@ -93,7 +99,9 @@ PROFAGENT_EXPORT void* realloc(void* block, std::size_t size) {
   return real::realloc(block, size);
 }
 
-PROFAGENT_EXPORT void free(void* block) { return free_entry(block); }
+PROFAGENT_EXPORT void free(void* block) {
+  return free_entry(block);
+}
 
 }  // extern "C"
 

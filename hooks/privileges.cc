@@ -1,7 +1,7 @@
-// Calls by which a thread, or all threads at once, get other rights. With a thread of ours about they would go wrong: glibc
-// aborts the process when threads disagree about their user, the kernel refuses a new user namespace, and ours would
-// stay behind with the old rights (faults.md G1 to G3). So our thread is ended and joined first, and comes back
-// when the program goes on.
+// Calls by which a thread, or all threads at once, get other rights. With a thread of ours about they would
+// go wrong: glibc aborts the process when threads disagree about their user, the kernel refuses a new user
+// namespace, and ours would stay behind with the old rights (faults.md G1 to G3). So our thread is ended and
+// joined first, and comes back when the program goes on.
 #include <cstddef>
 
 #include <sys/types.h>
@@ -104,8 +104,8 @@ PROFAGENT_EXPORT int setns(int descriptor, int type) {
   return without_our_thread([=] { return real::setns(descriptor, type); });
 }
 
-// Declared variadic, called with up to five words: on this ABI the same thing, and a word that was not passed is
-// one that the kernel does not look at.
+// Declared variadic, called with up to five words: on this ABI the same thing, and a word that was not passed
+// is one that the kernel does not look at.
 PROFAGENT_EXPORT int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
   if (!changes_rights(option)) return real::prctl(option, a, b, c, d);
   return without_our_thread([=] { return real::prctl(option, a, b, c, d); });

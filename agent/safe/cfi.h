@@ -1,5 +1,5 @@
-// Finds the call-frame information of a pc and works out its row: how the caller's registers are recovered when
-// execution stands there. Pure: reads only what CfiMemory allows, keeps nothing.
+// Finds the call-frame information of a pc and works out its row: how the caller's registers are recovered
+// when execution stands there. Pure: reads only what CfiMemory allows, keeps nothing.
 #pragma once
 
 #include <cstddef>
@@ -42,8 +42,8 @@ enum class CfiRule : std::uint8_t {
   kIsComputed,       // the expression's value
 };
 
-// Expressions are kept as distances from CfiMemory::begin(), so that a row stays under 100 bytes: rows live on stacks
-// of signal handlers.
+// Expressions are kept as distances from CfiMemory::begin(), so that a row stays under 100 bytes: rows live
+// on stacks of signal handlers.
 struct CfiRow {
   std::int32_t value[kRegisters] = {};
   CfiRule rule[kRegisters] = {};

@@ -24,7 +24,8 @@ struct Registers {
 
 enum class Evaluation : std::uint8_t { kDone, kUnknownRegister, kFailed };
 
-// `at` is the address of the expression's length. `first` (the CFA) is pushed before it starts, when not null.
+// `at` is the address of the expression's length. `first` (the CFA) is pushed before it starts, when not
+// null.
 Evaluation evaluate(CfiMemory& memory, std::uintptr_t at, const Registers& registers, StackWindow& stack,
                     const std::uintptr_t* first, std::uintptr_t& result) noexcept;
 

@@ -47,7 +47,8 @@ void read_augmentation(CfiCursor& text, CfiCursor& data, CfiFunction& function) 
       case 'B':
         break;
       default:
-        // Its length is known ("z"), so what we do not understand is skipped; only 'R' after it would be lost.
+        // Its length is known ("z"), so what we do not understand is skipped; only 'R' after it would be
+        // lost.
         return;
     }
     if (!text.ok() || !data.ok()) return;
@@ -88,7 +89,8 @@ bool read_common(CfiMemory& memory, std::uintptr_t at, CfiFunction& function, bo
   return true;
 }
 
-// Reads the entry at `at`; false when it is a CIE, the terminator or nonsense. `next` is 0 when nothing follows.
+// Reads the entry at `at`; false when it is a CIE, the terminator or nonsense. `next` is 0 when nothing
+// follows.
 bool read_function(CfiMemory& memory, std::uintptr_t at, std::uintptr_t header, CfiFunction& function,
                    std::uintptr_t& next) noexcept {
   next = 0;

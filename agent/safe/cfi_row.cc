@@ -165,15 +165,15 @@ class RowMachine {
     }
     if (operation == kDefCfa || operation == kDefCfaSigned) {
       const std::uint64_t number = program.uleb();
-      const std::int64_t offset = operation == kDefCfa ? static_cast<std::int64_t>(program.uleb())
-                                                       : factored_signed(program);
+      const std::int64_t offset =
+          operation == kDefCfa ? static_cast<std::int64_t>(program.uleb()) : factored_signed(program);
       return set_cfa(number, offset, program);
     }
     // The others change one half of register + offset.
     if (row_.cfa_computed) return program.fail();
     if (operation == kDefCfaRegister) return set_cfa(program.uleb(), row_.cfa_value, program);
-    const std::int64_t offset = operation == kDefCfaOffset ? static_cast<std::int64_t>(program.uleb())
-                                                           : factored_signed(program);
+    const std::int64_t offset =
+        operation == kDefCfaOffset ? static_cast<std::int64_t>(program.uleb()) : factored_signed(program);
     set_cfa(row_.cfa_register, offset, program);
   }
 

@@ -17,7 +17,9 @@ struct Counters {
 
 extern constinit Counters counters;
 
-inline void count(Counter& counter) noexcept { counter.fetch_add(1, std::memory_order_relaxed); }
+inline void count(Counter& counter) noexcept {
+  counter.fetch_add(1, std::memory_order_relaxed);
+}
 
 // Calls visit(name, sentence, value) for each, in the table's order.
 template <typename Visit>

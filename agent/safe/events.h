@@ -1,5 +1,6 @@
 // What the hooks tell the roof. The ground floor cannot see the roof, so the roof leaves a function here;
-// none is called before it has. The functions run on the program's thread, in ordinary context, with no guard held.
+// none is called before it has. The functions run on the program's thread, in ordinary context, with no guard
+// held.
 #pragma once
 
 #include <atomic>
@@ -14,8 +15,8 @@ struct Events {
   // Around a call that changes the rights of one thread or of all: our thread must not exist during it.
   std::atomic<EventHandler> rights_will_change{nullptr};
   std::atomic<EventHandler> rights_changed{nullptr};
-  // Something is to be done that could not be done where it came up (a signal handler, the child of a fork): the
-  // next hook on malloc's slow path calls `deferred` when `is_deferred` is set.
+  // Something is to be done that could not be done where it came up (a signal handler, the child of a fork):
+  // the next hook on malloc's slow path calls `deferred` when `is_deferred` is set.
   std::atomic<EventHandler> deferred{nullptr};
   std::atomic<bool> is_deferred{false};
 };

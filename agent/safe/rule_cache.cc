@@ -43,9 +43,10 @@ struct ProgramHeaders {
 };
 
 ProgramHeaders program_headers(const Module& module) noexcept {
-  // When the linker left gaps between the program's segments (lld does), glibc reports the one segment of the pc
-  // as its mapping, without the ELF header. The kernel says where the program's headers are.
-  if (module.is_program) return {reinterpret_cast<const Elf64_Phdr*>(getauxval(AT_PHDR)), getauxval(AT_PHNUM)};
+  // When the linker left gaps between the program's segments (lld does), glibc reports the one segment of the
+  // pc as its mapping, without the ELF header. The kernel says where the program's headers are.
+  if (module.is_program)
+    return {reinterpret_cast<const Elf64_Phdr*>(getauxval(AT_PHDR)), getauxval(AT_PHNUM)};
   // The headers must lie in the module's first page, the only one that is surely mapped.
   constexpr std::uintptr_t kFirstPage = 4096;
   if (module.end - module.begin < kFirstPage) return {};
@@ -57,8 +58,8 @@ ProgramHeaders program_headers(const Module& module) noexcept {
   return {reinterpret_cast<const Elf64_Phdr*>(module.begin + header->e_phoff), header->e_phnum};
 }
 
-// The loaded segment that holds the module's call-frame information. Between segments there may be holes; inside
-// one every byte can be read.
+// The loaded segment that holds the module's call-frame information. Between segments there may be holes;
+// inside one every byte can be read.
 CfiMemory segment_of(const Module& module) noexcept {
   const ProgramHeaders headers = program_headers(module);
   for (std::size_t i = 0; i < headers.count; ++i) {
@@ -145,10 +146,11 @@ CfiLookup::CfiLookup(Pc pc, CfiMemory::Trust trust) noexcept : memory_(0, 0, tru
   Module module;
   if (!find_module(pc, module)) return;
   if (trust == CfiMemory::Trust::kDirect) memory_ = segment_of(module);
-  if (trust == CfiMemory::Trust::kProbe || memory_.begin() == memory_.end()) memory_ = surroundings_of(module);
+  if (trust == CfiMemory::Trust::kProbe || memory_.begin() == memory_.end())
+    memory_ = surroundings_of(module);
   CfiFunction function;
-  found_ = find_function(memory_, module.eh_frame_header, pc, function) &&
-           find_row(memory_, function, pc, row_);
+  found_ =
+      find_function(memory_, module.eh_frame_header, pc, function) && find_row(memory_, function, pc, row_);
   signal_frame_ = function.signal_frame;
 }
 

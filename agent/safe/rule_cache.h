@@ -1,5 +1,6 @@
-// From a pc to the rule that finds its caller. Nearly every rule fits 32 bits and is cached with its pc in one 64-bit
-// word: an entry cannot tear, so readers and writers need neither lock nor order. Any thread, signal handlers included.
+// From a pc to the rule that finds its caller. Nearly every rule fits 32 bits and is cached with its pc in
+// one 64-bit word: an entry cannot tear, so readers and writers need neither lock nor order. Any thread,
+// signal handlers included.
 #pragma once
 
 #include <atomic>
@@ -12,12 +13,12 @@
 namespace profagent::safe {
 
 enum class RuleKind : std::uint8_t {
-  kNone = 0,  // an empty entry
-  kFromSp,    // CFA = sp + offset, return address at CFA - 8
-  kFromBp,    // CFA = bp + offset, return address at CFA - 8
-  kEnd,       // the outermost frame
-  kFull,      // anything else that call-frame information can say: interpreted each time
-  kNoCfi,     // no call-frame information: only the frame pointer is left
+  kNone = 0,   // an empty entry
+  kFromSp,     // CFA = sp + offset, return address at CFA - 8
+  kFromBp,     // CFA = bp + offset, return address at CFA - 8
+  kEnd,        // the outermost frame
+  kFull,       // anything else that call-frame information can say: interpreted each time
+  kNoCfi,      // no call-frame information: only the frame pointer is left
   kSigreturn,  // a signal trampoline without call-frame information (Go's), known by its instructions
 };
 
@@ -32,7 +33,9 @@ class PackedRule {
 
   [[nodiscard]] constexpr std::uint32_t bits() const noexcept { return bits_; }
   [[nodiscard]] constexpr RuleKind kind() const noexcept { return static_cast<RuleKind>(bits_ & kKindMask); }
-  [[nodiscard]] constexpr std::uint32_t cfa_offset() const noexcept { return (bits_ >> kCfaShift & kWordsMask) * 8; }
+  [[nodiscard]] constexpr std::uint32_t cfa_offset() const noexcept {
+    return (bits_ >> kCfaShift & kWordsMask) * 8;
+  }
   [[nodiscard]] constexpr std::uint32_t bp_distance() const noexcept { return (bits_ >> kBpShift) * 8; }
   // Found from sp and bp alone, by loads from this frame alone.
   [[nodiscard]] constexpr bool is_plain() const noexcept {
@@ -52,8 +55,9 @@ class PackedRule {
 // kFromSp, kFromBp, kEnd or kFull.
 PackedRule pack(const CfiRow& row, bool signal_frame) noexcept;
 
-// Direct-mapped: the index is the low bits of the pc and the tag all others, so an entry is for exactly one pc. No hash: it
-// would scatter neighbours over cache lines, and lengthen the chain of dependent instructions that is a walk's time.
+// Direct-mapped: the index is the low bits of the pc and the tag all others, so an entry is for exactly one
+// pc. No hash: it would scatter neighbours over cache lines, and lengthen the chain of dependent instructions
+// that is a walk's time.
 class RuleTable {
  public:
   static constexpr unsigned kIndexBits = 15;
@@ -83,8 +87,8 @@ RuleTable* rule_table() noexcept;
 // Grows with every forget_unwind_rules().
 extern std::atomic<std::uint32_t> rule_generation;
 
-// The pc may be trusted when it belongs to a live frame: then its module stays. Otherwise its module could be unloaded
-// while we read.
+// The pc may be trusted when it belongs to a live frame: then its module stays. Otherwise its module could be
+// unloaded while we read.
 PackedRule look_up_rule(Pc pc, CfiMemory::Trust trust) noexcept;
 
 // Like look_up_rule(), for the rules that do not pack. `visit` sees the row while its memory is at hand.

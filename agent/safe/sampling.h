@@ -1,7 +1,8 @@
 // Poisson sampling of bytes. Every byte is chosen with probability 1/R, independently; an allocation is
 // sampled when one of its bytes is chosen, so with probability 1 - exp(-size/R), and then stands for
 // 1/(1 - exp(-size/R)) allocations like it (see docs/sampling.md). The distance to the next chosen byte is
-// exponential with mean R and memoryless: the part of it that an unsampled allocation used up leaves an exponential rest.
+// exponential with mean R and memoryless: the part of it that an unsampled allocation used up leaves an
+// exponential rest.
 #pragma once
 
 #include <cstdint>

@@ -12,8 +12,8 @@
 namespace profagent::safe::sys {
 
 // The kernel changes rcx and r11; "memory" keeps the compiler from moving loads across the call.
-[[gnu::always_inline]] inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0,
-                                        long f = 0) noexcept {
+[[gnu::always_inline]] inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0,
+                                        long e = 0, long f = 0) noexcept {
   long result = 0;
   register long r10 asm("r10") = d;
   register long r8 asm("r8") = e;
@@ -25,16 +25,20 @@ namespace profagent::safe::sys {
   return result;
 }
 
-[[nodiscard]] inline pid_t gettid() noexcept { return static_cast<pid_t>(call(SYS_gettid)); }
-[[nodiscard]] inline pid_t getpid() noexcept { return static_cast<pid_t>(call(SYS_getpid)); }
+[[nodiscard]] inline pid_t gettid() noexcept {
+  return static_cast<pid_t>(call(SYS_gettid));
+}
+[[nodiscard]] inline pid_t getpid() noexcept {
+  return static_cast<pid_t>(call(SYS_getpid));
+}
 
 // Private anonymous memory: kept out of core dumps and huge pages, named "profagent". nullptr on failure.
 [[nodiscard]] void* map_pages(std::size_t bytes) noexcept;
 void unmap_pages(void* address, std::size_t bytes) noexcept;
 
 // True when the page that holds `address` can be read. A probe without a fault: rt_sigprocmask copies its
-// mask argument from user memory before it looks at the `how` argument, which is invalid here, so nothing changes
-// (EINVAL: readable, EFAULT: not).
+// mask argument from user memory before it looks at the `how` argument, which is invalid here, so nothing
+// changes (EINVAL: readable, EFAULT: not).
 [[nodiscard]] bool is_readable(std::uintptr_t address) noexcept;
 
 // Copies from this process' own memory without ever faulting (process_vm_readv on our own tid: the leader

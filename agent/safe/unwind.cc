@@ -16,9 +16,10 @@ constexpr unsigned kWalkShift = 8;
 constinit std::atomic<std::uintptr_t> skipped_begin = 0;
 constinit std::atomic<std::uintptr_t> skipped_bytes = 0;
 
-// The walk with all registers: slower, remembers nothing, and rarely needed (a CFA in rbx as in the dynamic linker's
-// trampolines, or in r10 as in the prologue of a function that aligns its stack).
-[[gnu::noinline]] void walk_with_registers(const StartFrame& start, std::span<Pc> pcs, Stack& stack) noexcept {
+// The walk with all registers: slower, remembers nothing, and rarely needed (a CFA in rbx as in the dynamic
+// linker's trampolines, or in r10 as in the prologue of a function that aligns its stack).
+[[gnu::noinline]] void walk_with_registers(const StartFrame& start, std::span<Pc> pcs,
+                                           Stack& stack) noexcept {
   StackWindow window;
   Registers registers;
   stack = Stack{};
@@ -71,7 +72,9 @@ constinit std::atomic<std::uintptr_t> skipped_bytes = 0;
 bool is_skipped(Pc pc) noexcept {
   return pc - skipped_begin.load(std::memory_order_relaxed) < skipped_bytes.load(std::memory_order_relaxed);
 }
-bool skips_frames() noexcept { return skipped_bytes.load(std::memory_order_relaxed) != 0; }
+bool skips_frames() noexcept {
+  return skipped_bytes.load(std::memory_order_relaxed) != 0;
+}
 
 std::uint64_t finish_hash(std::uint64_t hash) noexcept {
   hash ^= hash >> 32U;
@@ -115,8 +118,8 @@ std::uint64_t hash_stack(std::span<const Pc> pcs) noexcept {
 }
 
 void forget_unwind_rules() noexcept {
-  // Release pairs with the acquires in look_up_rule() and capture_stack(): whoever sees the new generation sees the
-  // module unloaded. A walk that is under way may finish with old rules.
+  // Release pairs with the acquires in look_up_rule() and capture_stack(): whoever sees the new generation
+  // sees the module unloaded. A walk that is under way may finish with old rules.
   rule_generation.fetch_add(1, std::memory_order_release);
   if (RuleTable* table = rule_table(); table != nullptr) table->clear();
 }
@@ -127,6 +130,8 @@ void skip_frames_of(std::uintptr_t text_begin, std::uintptr_t text_end) noexcept
   skipped_bytes.store(text_end - text_begin, std::memory_order_relaxed);
 }
 
-void unlock_walk_caches_after_fork() noexcept { unlock_all_walk_caches(); }
+void unlock_walk_caches_after_fork() noexcept {
+  unlock_all_walk_caches();
+}
 
 }  // namespace profagent::safe

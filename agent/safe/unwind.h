@@ -1,5 +1,5 @@
-// Walks the calling thread's stack by DWARF call-frame rules. Async-signal-safe: no lock, no wait, no allocation,
-// no libc call but _dl_find_object (documented lock-free and async-signal-safe, glibc 2.35).
+// Walks the calling thread's stack by DWARF call-frame rules. Async-signal-safe: no lock, no wait, no
+// allocation, no libc call but _dl_find_object (documented lock-free and async-signal-safe, glibc 2.35).
 //
 // Guarantees: never faults, whatever rsp, rbp and the stack hold; never endless (bounded frames, and the CFA
 // must grow except across a signal frame); never writes outside `pcs` and the agent's own caches.
@@ -16,14 +16,14 @@
 
 namespace profagent::safe {
 
-// Where a walk starts: the frame whose pc is the first candidate of the stack. It must be a frame of the calling
-// thread that stays alive during the walk.
+// Where a walk starts: the frame whose pc is the first candidate of the stack. It must be a frame of the
+// calling thread that stays alive during the walk.
 struct StartFrame {
   std::uintptr_t pc = 0;
   std::uintptr_t sp = 0;
   std::uintptr_t bp = 0;
-  // All registers, for an interrupted frame. Null for a hook's caller: when a rule asks for another callee-saved
-  // register, capture_stack() finds it by walking the agent's own frames below this one.
+  // All registers, for an interrupted frame. Null for a hook's caller: when a rule asks for another
+  // callee-saved register, capture_stack() finds it by walking the agent's own frames below this one.
   const mcontext_t* registers = nullptr;
   // `pc` is an interrupted instruction, not a return address.
   bool exact = false;
@@ -62,19 +62,20 @@ struct Stack {
   std::uint64_t walk = 0;  // for remember_stack_id(); 0: nothing to remember it in
 };
 
-// Captures the stack above `start` into `pcs` (at most kMaxStackDepth are used), leaf first; frames inside the
-// agent's own code at the leaf are skipped.
+// Captures the stack above `start` into `pcs` (at most kMaxStackDepth are used), leaf first; frames inside
+// the agent's own code at the leaf are skipped.
 Stack capture_stack(const StartFrame& start, std::span<Pc> pcs) noexcept;
 
 // After interning: lets the next identical walk of this thread skip hashing and interning.
 void remember_stack_id(const Stack& stack, StackId id) noexcept;
 
-// The hash of a stack, the finished value of a polynomial: h = seed; for pc from root to leaf: h = h * K + pc.
-// It can be summed from either end, so a walk that shares its outer frames with the last one starts from a stored
-// value.
+// The hash of a stack, the finished value of a polynomial: h = seed; for pc from root to leaf: h = h * K +
+// pc. It can be summed from either end, so a walk that shares its outer frames with the last one starts from
+// a stored value.
 std::uint64_t hash_stack(std::span<const Pc> pcs) noexcept;
 
-// To be called after a module was loaded or unloaded: cached rules may describe code that is gone. Any thread.
+// To be called after a module was loaded or unloaded: cached rules may describe code that is gone. Any
+// thread.
 void forget_unwind_rules() noexcept;
 
 // The text whose frames are skipped at the leaf; called once, while the agent starts. Default: none.

@@ -6,7 +6,9 @@ namespace {
 
 constexpr std::uintptr_t kWord = sizeof(std::uintptr_t);
 
-std::uintptr_t load(std::uintptr_t at) noexcept { return *reinterpret_cast<const std::uintptr_t*>(at); }
+std::uintptr_t load(std::uintptr_t at) noexcept {
+  return *reinterpret_cast<const std::uintptr_t*>(at);
+}
 
 }  // namespace
 

@@ -26,7 +26,9 @@ bool is_skipped(Pc pc) noexcept;
 bool skips_frames() noexcept;
 
 // What code can be at, in user space.
-inline bool is_code_address(Pc pc) noexcept { return pc - 4096 < (std::uintptr_t{1} << 47U) - 4096; }
+inline bool is_code_address(Pc pc) noexcept {
+  return pc - 4096 < (std::uintptr_t{1} << 47U) - 4096;
+}
 
 // Spreads the hash polynomial's high bits into the low ones, which tables index by.
 std::uint64_t finish_hash(std::uint64_t hash) noexcept;
@@ -45,10 +47,10 @@ class FastWalk {
     Pc pc;  // the frame that was reached and is not recorded yet
     std::uintptr_t sp;
     std::uintptr_t bp;
-    Pc* next;        // where its pc goes
-    std::uint64_t sum;    // of the recorded frames, leaf first: sum of pc[i] * K^i
-    std::uint64_t power;  // the next power of K
-    WalkFrame* record;  // where the frame is remembered; null: this walk is not remembered (any more)
+    Pc* next;                // where its pc goes
+    std::uint64_t sum;       // of the recorded frames, leaf first: sum of pc[i] * K^i
+    std::uint64_t power;     // the next power of K
+    WalkFrame* record;       // where the frame is remembered; null: this walk is not remembered (any more)
     std::uintptr_t end;      // of the window
     std::uintptr_t next_sp;  // a frame here or above may be a remembered one: meet()
     Pc* full;                // the end of the room for pcs
@@ -90,7 +92,8 @@ class FastWalk {
   bool hash_again_ = false;
 };
 
-// The plain frames of a walk, as fast as it goes: stops in front of the first frame for which anything else is to be done.
+// The plain frames of a walk, as fast as it goes: stops in front of the first frame for which anything else
+// is to be done.
 void walk_plain_frames(FastWalk::State& state) noexcept;
 
 }  // namespace profagent::safe

@@ -7,7 +7,9 @@ namespace {
 
 constexpr std::uintptr_t kWord = sizeof(std::uintptr_t);
 
-std::uintptr_t load(std::uintptr_t at) noexcept { return *reinterpret_cast<const std::uintptr_t*>(at); }
+std::uintptr_t load(std::uintptr_t at) noexcept {
+  return *reinterpret_cast<const std::uintptr_t*>(at);
+}
 
 }  // namespace
 
@@ -57,7 +59,8 @@ std::uintptr_t FastWalk::bp_after(std::uint32_t from, std::uint32_t to) const no
   return bp;
 }
 
-// The remembered frames [from, to] belong to this walk, but what follows them changed: record them like walked ones.
+// The remembered frames [from, to] belong to this walk, but what follows them changed: record them like
+// walked ones.
 void FastWalk::copy_taken(std::uint32_t from, std::uint32_t to) noexcept {
   const WalkFrame* const remembered = cache_->frames();
   for (std::uint32_t i = from; i <= to; ++i) {

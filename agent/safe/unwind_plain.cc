@@ -1,6 +1,6 @@
 #ifndef __clang__
-// GCC would carry a frame's pc and sp as one vector from frame to frame, which doubles the time of a walk. Before all
-// includes, so that what they define can still be inlined.
+// GCC would carry a frame's pc and sp as one vector from frame to frame, which doubles the time of a walk.
+// Before all includes, so that what they define can still be inlined.
 #pragma GCC optimize("no-tree-slp-vectorize")
 #endif
 
@@ -12,12 +12,15 @@ namespace {
 
 constexpr std::uintptr_t kWord = sizeof(std::uintptr_t);
 
-std::uintptr_t load(std::uintptr_t at) noexcept { return *reinterpret_cast<const std::uintptr_t*>(at); }
+std::uintptr_t load(std::uintptr_t at) noexcept {
+  return *reinterpret_cast<const std::uintptr_t*>(at);
+}
 
 }  // namespace
 
-// A function of its own, and all state in locals: each frame depends on the last one through two loads (the return address,
-// its rule) and an addition, and a register spilled in that chain would cost more than all other work.
+// A function of its own, and all state in locals: each frame depends on the last one through two loads (the
+// return address, its rule) and an addition, and a register spilled in that chain would cost more than all
+// other work.
 [[gnu::noinline]] void walk_plain_frames(FastWalk::State& state) noexcept {
   Pc pc = state.pc;
   std::uintptr_t sp = state.sp;

@@ -32,13 +32,11 @@ class RuleStep {
     for (unsigned number = 0; number < kRegisters; ++number) {
       std::uintptr_t value = 0;
       const StepResult result = recover(number, value);
-      if (result == StepResult::kNext) {
-        to.set(number, value);
-      } else if (number == kRegisterPc || number == kRegisterSp) {
-        return result;
-      } else if (number == kRegisterBp && result == StepResult::kUnknownRegister) {
-        return result;
-      }
+      if (result == StepResult::kNext) to.set(number, value);
+      // A walk cannot go on without these; a bp that is lost for good is missed only if a rule asks for it.
+      const bool needed = number == kRegisterPc || number == kRegisterSp ||
+                          (number == kRegisterBp && result == StepResult::kUnknownRegister);
+      if (needed && result != StepResult::kNext) return result;
     }
     return StepResult::kNext;
   }
@@ -62,7 +60,8 @@ class RuleStep {
   StepResult find_cfa() noexcept {
     const CfiRow& row = lookup_.row();
     if (row.cfa_computed) {
-      return result_of(evaluate(lookup_.memory(), expression_at(row.cfa_value), from_, stack_, nullptr, cfa_));
+      return result_of(
+          evaluate(lookup_.memory(), expression_at(row.cfa_value), from_, stack_, nullptr, cfa_));
     }
     if (!from_.knows(row.cfa_register)) return StepResult::kUnknownRegister;
     cfa_ = from_.value[row.cfa_register] + static_cast<std::uintptr_t>(std::intptr_t{row.cfa_value});
@@ -156,22 +155,21 @@ bool step_by_frame_pointer(StackWindow& stack, std::uintptr_t& sp, std::uintptr_
   stack.distrust();
   if (bp % kWord != 0 || bp < sp || !stack.enter(sp) || bp + 2 * kWord < bp) return false;
   if (!stack.reach(bp, bp + 2 * kWord)) return false;
-  const auto* frame = reinterpret_cast<const std::uintptr_t*>(bp);
   sp = bp + 2 * kWord;
-  bp = frame[0];
-  return_address = frame[1];
+  if (!stack.read_word(sp - kWord, return_address) || !stack.read_word(sp - 2 * kWord, bp)) return false;
   clean = return_address == 0;
   return return_address != 0;
 }
 
-[[gnu::noinline]] void registers_at(const StartFrame& start, StackWindow& stack, Registers& registers) noexcept {
+[[gnu::noinline]] void registers_at(const StartFrame& start, StackWindow& stack,
+                                    Registers& registers) noexcept {
   if (start.registers != nullptr) {
     for (unsigned number = 0; number < kRegisters; ++number) {
       registers.set(number, static_cast<std::uintptr_t>(start.registers->gregs[kGregOf[number]]));
     }
     return;
   }
-  std::uintptr_t here[8];
+  std::uintptr_t here[8] = {};
   asm volatile(
       "lea 0(%%rip), %%rax\n\t"
       "mov %%rax, 0(%0)\n\t"

@@ -29,11 +29,13 @@ Step step_by_rule(Pc pc, CfiMemory::Trust trust, StackWindow& stack, Registers& 
 // Steps out of a signal trampoline without call-frame information; sp points to the kernel's ucontext.
 Step step_by_sigreturn(StackWindow& stack, Registers& registers) noexcept;
 
-// Steps by the frame pointer, strictly checked. False: the chain does not go on; `clean` when it ends in a null.
+// Steps by the frame pointer, strictly checked. False: the chain does not go on; `clean` when it ends in a
+// null.
 bool step_by_frame_pointer(StackWindow& stack, std::uintptr_t& sp, std::uintptr_t& bp,
                            std::uintptr_t& return_address, bool& clean) noexcept;
 
-// All registers that can be known at `start`: those of the signal context, or what the agent's own frames below saved.
+// All registers that can be known at `start`: those of the signal context, or what the agent's own frames
+// below saved.
 void registers_at(const StartFrame& start, StackWindow& stack, Registers& registers) noexcept;
 
 }  // namespace profagent::safe

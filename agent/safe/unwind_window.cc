@@ -11,13 +11,24 @@ constexpr unsigned kPageShift = 12;
 // A frame larger than this starts a new window instead of proving every page between.
 constexpr std::uintptr_t kMaxRun = 16 * kPage;
 
-// First page in the upper bits, number of pages in the lower: one word, so that a signal handler on another
-// stack, which walks and saves between our load and store, leaves a true statement in any case.
+// The stacks that a thread used last (its own, an alternate one, coroutines), the latest first. Each is one
+// word, the first page in the upper bits, the number of pages in the lower: a signal handler that walks and
+// saves between our loads and stores leaves true statements in any case.
 constexpr unsigned kCountBits = 28;
 constexpr std::uintptr_t kCountMask = (std::uintptr_t{1} << kCountBits) - 1;
-constinit thread_local std::uint64_t known_pages [[gnu::tls_model("initial-exec")]] = 0;
+constexpr unsigned kKnown = 4;
+constinit thread_local volatile std::uint64_t known_pages[kKnown] [[gnu::tls_model("initial-exec")]] = {};
 
-constexpr std::uintptr_t page_of(std::uintptr_t address) noexcept { return address & ~(kPage - 1); }
+constexpr std::uintptr_t begin_of(std::uint64_t known) noexcept {
+  return (known >> kCountBits) << kPageShift;
+}
+constexpr std::uintptr_t end_of(std::uint64_t known) noexcept {
+  return begin_of(known) + ((known & kCountMask) << kPageShift);
+}
+
+constexpr std::uintptr_t page_of(std::uintptr_t address) noexcept {
+  return address & ~(kPage - 1);
+}
 // Never the first page: for the kernel call of the probe, address 0 is no address.
 constexpr bool is_user_space(std::uintptr_t address) noexcept {
   return address >= kPage && address < (std::uintptr_t{1} << 47U) - kPage;
@@ -32,24 +43,33 @@ bool StackWindow::probe(std::uintptr_t page) noexcept {
 }
 
 bool StackWindow::enter(std::uintptr_t sp) noexcept {
-  const std::uintptr_t page = page_of(sp);
-  if (trusting_ && begin_ == end_) {
-    const std::uint64_t known = *const_cast<const volatile std::uint64_t*>(&known_pages);
-    begin_ = (known >> kCountBits) << kPageShift;
-    end_ = begin_ + ((known & kCountMask) << kPageShift);
-  }
   if (sp >= begin_ && sp < end_) return true;
-  if (!probe(page)) return false;
-  if (page < begin_ && begin_ - page <= kMaxRun) {
-    // The stack grew deeper than it was in any walk before: prove what lies between, from below.
-    std::uintptr_t proved = page + kPage;
-    while (proved < begin_ && probe(proved)) proved += kPage;
-    if (proved < begin_) end_ = proved;
-    begin_ = page;
-    return true;
+  if (trusting_) {
+    save();
+    for (const volatile std::uint64_t& word : known_pages) {
+      const std::uint64_t known = word;
+      // A stack may have grown deeper than it was in any walk before.
+      if (sp < end_of(known) && sp + kMaxRun >= begin_of(known)) return enter_known(sp, known);
+    }
   }
+  const std::uintptr_t page = page_of(sp);
+  if (!probe(page)) return false;
   begin_ = page;
   end_ = page + kPage;
+  return true;
+}
+
+bool StackWindow::enter_known(std::uintptr_t sp, std::uint64_t known) noexcept {
+  const std::uintptr_t old_begin = begin_of(known);
+  begin_ = page_of(sp);
+  end_ = begin_;
+  // Proves what lies below the known pages, from below.
+  while (end_ < old_begin) {
+    if (!probe(end_)) return end_ > begin_;
+    end_ += kPage;
+  }
+  if (begin_ > old_begin) begin_ = old_begin;
+  end_ = end_of(known);
   return true;
 }
 
@@ -84,10 +104,19 @@ void StackWindow::distrust() noexcept {
 }
 
 void StackWindow::save() const noexcept {
-  if (!trusting_) return;
+  if (!trusting_ || begin_ == end_) return;
   const std::uintptr_t pages = (end_ - begin_) >> kPageShift;
-  *const_cast<volatile std::uint64_t*>(&known_pages) =
+  const std::uint64_t known =
       ((begin_ >> kPageShift) << kCountBits) | (pages < kCountMask ? pages : kCountMask);
+  if (known_pages[0] == known) return;
+  // To the front; what it overlaps is the same stack, and goes.
+  std::uint64_t moved = known_pages[0];
+  known_pages[0] = known;
+  for (unsigned i = 1; i < kKnown && (begin_of(moved) > end_ || end_of(moved) < begin_); ++i) {
+    const std::uint64_t next = known_pages[i];
+    known_pages[i] = moved;
+    moved = next;
+  }
 }
 
 bool StackWindow::read_word(std::uintptr_t at, std::uintptr_t& word) noexcept {

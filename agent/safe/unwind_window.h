@@ -1,10 +1,11 @@
-// The part of the stack around a walk that is known to be readable. The walk loads directly inside it, and the
-// window grows by asking the kernel page by page (185 ns each), upward only: nothing below the walk's sp is read.
+// The part of the stack around a walk that is known to be readable. The walk loads directly inside it, and
+// the window grows by asking the kernel page by page (185 ns each), upward only: nothing below the walk's sp
+// is read.
 //
-// What a thread learned is kept in one TLS word, so a page is asked for once per thread. That is sound for frames
-// found by call-frame rules: they are live, so their memory is. A frame found by a guess (a frame pointer
-// in code without rules) may point into memory that this thread once used as a stack and gave back; from the first guess
-// on a walk asks anew for every page (distrust()).
+// What a thread learned of its last stacks is kept in TLS, so a page is asked for once per thread. That is
+// sound for frames found by call-frame rules: they are live, so their memory is. A frame found by a guess (a
+// frame pointer in code without rules) may point into memory that this thread once used as a stack and gave
+// back; from the first guess on a walk asks anew for every page (distrust()).
 #pragma once
 
 #include <cstddef>
@@ -21,7 +22,8 @@ class StackWindow {
   bool enter(std::uintptr_t sp) noexcept;
   // Extends the window to `to` without holes.
   bool grow(std::uintptr_t to) noexcept;
-  // Extends the window so that [low, to) lies in it. It grows without holes, but for a huge frame. False: it cannot.
+  // Extends the window so that [low, to) lies in it. It grows without holes, but for a huge frame. False: it
+  // cannot.
   bool reach(std::uintptr_t low, std::uintptr_t to) noexcept;
   // Forgets what was known before this walk.
   void distrust() noexcept;
@@ -34,6 +36,7 @@ class StackWindow {
 
  private:
   bool probe(std::uintptr_t page) noexcept;
+  bool enter_known(std::uintptr_t sp, std::uint64_t known) noexcept;
 
   std::uintptr_t begin_ = 0;
   std::uintptr_t end_ = 0;

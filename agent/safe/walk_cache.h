@@ -1,16 +1,17 @@
-// The last walks of a few threads. Consecutive walks of a thread mostly share their outer frames; a new walk that arrives
-// at a remembered frame takes over the frames above it, after it compared every stack slot that led to them.
+// The last walks of a few threads. Consecutive walks of a thread mostly share their outer frames; a new walk
+// that arrives at a remembered frame takes over the frames above it, after it compared every stack slot that
+// led to them.
 //
-// Why that is exact. The step from a frame to its caller is a function of the frame's (pc, sp, bp), of the rule of its pc, and,
-// for a plain rule, of two slots: the return address below the CFA and, when the frame saved it, the bp. When
-// the arriving frame equals a remembered one and both slots hold what they held, the caller equals the remembered caller; and so
-// on, outwards. Rules depend on the pc only, while no module comes or goes (rule_generation).
-// A saved bp is compared only where it matters: where some frame further out uses it before it is restored again. Where it does
-// not, it may differ, and the remembered bp is as dead as the real one.
-// Other steps (expressions, signal frames, frame pointers, the end) are "opaque": never taken over, but walked again.
-// The frames are hypotheses, proved at each use, so it does not matter whose walk it was nor whether all of it
-// was proved last time. Loads go from the leaf outwards, each behind the comparison before it: a slot is only
-// touched when its frame is known to be live.
+// Why that is exact. The step from a frame to its caller is a function of the frame's (pc, sp, bp), of the
+// rule of its pc, and, for a plain rule, of two slots: the return address below the CFA and, when the frame
+// saved it, the bp. When the arriving frame equals a remembered one and both slots hold what they held, the
+// caller equals the remembered caller; and so on, outwards. Rules depend on the pc only, while no module
+// comes or goes (rule_generation). A saved bp is compared only where it matters: where some frame further out
+// uses it before it is restored again. Where it does not, it may differ, and the remembered bp is as dead as
+// the real one. Other steps (expressions, signal frames, frame pointers, the end) are "opaque": never taken
+// over, but walked again. The frames are hypotheses, proved at each use, so it does not matter whose walk it
+// was nor whether all of it was proved last time. Loads go from the leaf outwards, each behind the comparison
+// before it: a slot is only touched when its frame is known to be live.
 #pragma once
 
 #include <atomic>
@@ -38,7 +39,8 @@ struct WalkFrame {
   std::uint64_t hash = 0;         // of the stack from this frame outwards, unfinished
 };
 
-// A walk's frames lie leaf first in [leaf, end) of one of two buffers, while the next walk is written into the other.
+// A walk's frames lie leaf first in [leaf, end) of one of two buffers, while the next walk is written into
+// the other.
 class WalkCache {
  public:
   // Room below the leaf, for walks that continue into a remembered one.
@@ -48,7 +50,8 @@ class WalkCache {
   // Never waits. False: another thread, or the walk that this signal handler interrupted, is in here.
   bool try_lock() noexcept {
     // Pairs with the release in unlock(): the frames of the last owner are visible.
-    return locked_.load(std::memory_order_relaxed) == 0 && locked_.exchange(1, std::memory_order_acquire) == 0;
+    return locked_.load(std::memory_order_relaxed) == 0 &&
+           locked_.exchange(1, std::memory_order_acquire) == 0;
   }
   void unlock() noexcept { locked_.store(0, std::memory_order_release); }
 
@@ -100,8 +103,8 @@ class WalkCache {
   WalkFrame buffers_[2][kRoom];
 };
 
-// A fixed pool, mapped on first use and touched as used: about 12 KiB for each thread that walks at the same time, however
-// many threads there are. Threads share a cache by chance; that costs speed only.
+// A fixed pool, mapped on first use and touched as used: about 12 KiB for each thread that walks at the same
+// time, however many threads there are. Threads share a cache by chance; that costs speed only.
 struct LeasedCache {
   WalkCache* cache = nullptr;
   std::uint32_t index = 0;

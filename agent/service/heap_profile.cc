@@ -17,14 +17,18 @@ namespace profagent::service {
 
 namespace {
 
-constexpr encoder::TypeAndUnit kSampleTypes[] = {
-    {"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"}, {"inuse_space", "bytes"}};
+constexpr encoder::TypeAndUnit kSampleTypes[] = {{"alloc_objects", "count"},
+                                                 {"alloc_space", "bytes"},
+                                                 {"inuse_objects", "count"},
+                                                 {"inuse_space", "bytes"}};
 
 constexpr ProfileKind kHeap{
     .name = "heap",
-    .sentence = "Memory that is in use now, by where it was allocated; and all that was allocated since the start."};
+    .sentence =
+        "Memory that is in use now, by where it was allocated; and all that was allocated since the start."};
 constexpr ProfileKind kAllocs{
-    .name = "allocs", .sentence = "All memory allocated since the start, freed or not, by where it was allocated."};
+    .name = "allocs",
+    .sentence = "All memory allocated since the start, freed or not, by where it was allocated."};
 
 struct Row {
   safe::StackId stack;
@@ -41,8 +45,9 @@ std::vector<Row> read_rows() {
     // Frees first: a block may be allocated and freed between the two loads, never the other way round.
     const auto frees = static_cast<std::int64_t>(bucket.frees.load(std::memory_order_acquire));
     const auto allocations = static_cast<std::int64_t>(bucket.allocations.load(std::memory_order_acquire));
-    rows.push_back({bucket.stack, static_cast<std::int64_t>(bucket.size), static_cast<std::int64_t>(bucket.rate),
-                    allocations, allocations > frees ? allocations - frees : 0});
+    rows.push_back({bucket.stack, static_cast<std::int64_t>(bucket.size),
+                    static_cast<std::int64_t>(bucket.rate), allocations,
+                    allocations > frees ? allocations - frees : 0});
   });
   return rows;
 }
@@ -56,8 +61,8 @@ std::vector<safe::StackId> stacks_of(const std::vector<Row>& rows) {
 
 class HeapSource final : public ProfileSource {
  public:
-  HeapSource(const ProfileKind& kind, std::string_view default_type, Symbolizer& symbolizer, std::string coverage,
-             bool available)
+  HeapSource(const ProfileKind& kind, std::string_view default_type, Symbolizer& symbolizer,
+             std::string coverage, bool available)
       : kind_(kind),
         default_type_(default_type),
         symbolizer_(symbolizer),
@@ -138,7 +143,8 @@ encoder::Profile HeapSource::profile() {
 std::int64_t as_sampled_at(std::int64_t rate, std::int64_t count, const Row& row) {
   if (row.rate == rate || count == 0) return count;
   const auto estimate = static_cast<double>(encoder::scale_heap_sample(count, row.size, row.rate).objects);
-  const auto per_sample = static_cast<double>(encoder::scale_heap_sample(1 << 20, row.size, rate).objects) / (1 << 20);
+  const auto per_sample =
+      static_cast<double>(encoder::scale_heap_sample(1 << 20, row.size, rate).objects) / (1 << 20);
   return static_cast<std::int64_t>(estimate / per_sample + 0.5);
 }
 

@@ -13,6 +13,7 @@ namespace profagent::service {
 // `coverage` says what of the process the profile sees, or why there is none; it must outlive the sources,
 // as must `symbolizer`.
 [[nodiscard]] std::vector<std::unique_ptr<ProfileSource>> make_heap_sources(Symbolizer& symbolizer,
-                                                                            std::string coverage, bool available);
+                                                                            std::string coverage,
+                                                                            bool available);
 
 }  // namespace profagent::service

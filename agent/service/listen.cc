@@ -177,7 +177,8 @@ bool Listeners::client_is_waiting() const noexcept {
 void Listeners::notify_by_signal(int signal) const noexcept {
   for (const Listener& listener : all()) {
     if (listener.is_wake_up || !is_ours(listener)) continue;
-    sys::call(SYS_fcntl, listener.fd, F_SETSIG, signal);
+    // Never F_SETSIG 0: it means SIGIO, which would end the program if a client came before O_ASYNC is off.
+    if (signal != 0) sys::call(SYS_fcntl, listener.fd, F_SETSIG, signal);
     sys::call(SYS_fcntl, listener.fd, F_SETOWN, sys::getpid());
     sys::call(SYS_fcntl, listener.fd, F_SETFL, O_RDWR | O_NONBLOCK | (signal != 0 ? O_ASYNC : 0));
   }

@@ -94,8 +94,8 @@ struct Fact {
 struct Site {
   std::vector<std::unique_ptr<ProfileSource>> profiles;
   std::string cmdline;  // argv joined by NUL, as the program was started
-  // For each address the mangled name of the function that it lies in, empty when there is none. All at once, because a
-  // client asks for a hundred thousand.
+  // For each address the mangled name of the function that it lies in, empty when there is none. All at once,
+  // because a client asks for a hundred thousand.
   std::function<std::vector<std::string>(std::span<const std::uintptr_t>)> symbol_names;
   std::function<std::vector<SettingView>()> settings;
   std::function<std::vector<Fact>()> facts;

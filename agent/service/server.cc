@@ -91,9 +91,12 @@ void Service::run() noexcept {
   tid_.store(sys::gettid(), std::memory_order_relaxed);
   settle_service_thread();
   serve();
-  // From here on the thread touches nothing but its own stack.
+  // From here on the thread touches nothing but its own stack: start() may write the options for the next
+  // one.
+  const auto on_retired = stop_.load(std::memory_order_acquire) ? nullptr : options_.on_retired;
   state_.store(kStopped, std::memory_order_release);
   sys::call(SYS_futex, reinterpret_cast<long>(&state_), FUTEX_WAKE_PRIVATE, INT_MAX);
+  if (on_retired != nullptr) on_retired();
 }
 
 void Service::serve() noexcept {

@@ -26,7 +26,9 @@ struct ServiceOptions {
   // Builds what is served. Called on the new thread, may throw and allocate.
   Site (*make_site)() = nullptr;
   unsigned idle_seconds = 0;  // the thread ends after so long without a client; 0: never
-  bool keep_stderr = false;   // the log goes there
+  // Called by the thread as its last act when it has ended by itself: start() may be called again.
+  void (*on_retired)() noexcept = nullptr;
+  bool keep_stderr = false;  // the log goes there
 };
 
 enum class ServiceState : std::uint32_t { kStopped, kRunning };

@@ -24,10 +24,13 @@ std::string problem_of(std::string_view variable) {
   return {};
 }
 
-std::string source_of(std::string_view variable) { return safe::was_set(variable) ? "environment" : "default"; }
+std::string source_of(std::string_view variable) {
+  return safe::was_set(variable) ? "environment" : "default";
+}
 
-SettingView number_view(std::string_view name, std::string_view variable, std::int64_t current, std::int64_t initial,
-                        std::int64_t minimum, std::int64_t maximum, std::string_view help) {
+SettingView number_view(std::string_view name, std::string_view variable, std::int64_t current,
+                        std::int64_t initial, std::int64_t minimum, std::int64_t maximum,
+                        std::string_view help) {
   return {.name = std::string(name),
           .environment = std::string(variable),
           .current = current,
@@ -56,8 +59,9 @@ SettingView text_view(std::string_view name, std::string_view variable, std::str
 
 std::vector<SettingView> setting_views() {
   std::vector<SettingView> views;
-#define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help) \
-  views.push_back(number_view(#name, variable, safe::settings.name.load(std::memory_order_relaxed), initial, minimum, maximum, help));
+#define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help)                                    \
+  views.push_back(number_view(#name, variable, safe::settings.name.load(std::memory_order_relaxed), initial, \
+                              minimum, maximum, help));
 #define PROFAGENT_TEXT(name, variable, help) \
   views.push_back(text_view(#name, variable, safe::settings.name.load(std::memory_order_relaxed), help));
 #include "agent/safe/settings.def"
@@ -71,7 +75,8 @@ std::vector<Fact> agent_facts(const AgentInfo& info) {
   std::vector<Fact> facts;
   facts.push_back({"agent", "version", std::string(PROFAGENT_VERSION)});
   facts.push_back({"agent", "program", info.program});
-  if (!info.listener_problems.empty()) facts.push_back({"agent", "listener_problems", info.listener_problems});
+  if (!info.listener_problems.empty())
+    facts.push_back({"agent", "listener_problems", info.listener_problems});
   for (std::size_t i = 0; i < safe::setting_problem_count(); ++i) {
     const safe::SettingProblem& problem = safe::setting_problem(i);
     facts.push_back({"problems", problem.variable, problem_of(problem.variable)});

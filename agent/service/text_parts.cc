@@ -29,9 +29,13 @@ std::int64_t nanos_of(clockid_t clock) {
 
 }  // namespace
 
-std::int64_t unix_nanos() { return nanos_of(CLOCK_REALTIME); }
+std::int64_t unix_nanos() {
+  return nanos_of(CLOCK_REALTIME);
+}
 
-std::int64_t monotonic_nanos() { return nanos_of(CLOCK_MONOTONIC); }
+std::int64_t monotonic_nanos() {
+  return nanos_of(CLOCK_MONOTONIC);
+}
 
 std::vector<std::string> losses() {
   std::vector<std::string> sentences;

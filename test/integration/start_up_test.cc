@@ -39,7 +39,7 @@ TEST_CASE("the program's allocator gets the program's calls and no other", "[A1]
     const Environment environment = {{"PROFAGENT_MEM_PROFILE_RATE", rate}};
     for (const Arguments& program :
          {Arguments{"/bin/true"}, Arguments{"/bin/ls", "/"}, Arguments{victim_path("two_sizes")},
-          Arguments{victim_path("inner_dlopen")}, Arguments{victim_path("news")}}) {
+          Arguments{victim_path("inner_dlopen"), "1"}, Arguments{victim_path("news")}}) {
       CAPTURE(rate, program);
       const std::string alone = allocator_calls(program, false);
       REQUIRE(alone.find("mallocs ") != std::string::npos);

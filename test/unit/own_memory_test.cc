@@ -151,6 +151,16 @@ TEST_CASE("what is empty goes back to the kernel") {
   CHECK(own_memory::stats().held == held);
 }
 
+TEST_CASE("a gap that is too small for one block is kept for the next") {
+  void* gap = own_memory::allocate(65536);
+  void* behind = own_memory::allocate(65536);
+  own_memory::release(gap);
+  void* large = own_memory::allocate(3 * kMiB);
+  void* fitting = own_memory::allocate(65536);
+  CHECK(fitting == gap);
+  for (void* block : {behind, large, fitting}) own_memory::release(block);
+}
+
 TEST_CASE("fresh memory is not touched before it is used") {
   own_memory::trim();
   void* block = own_memory::allocate(8 * kMiB);

@@ -16,8 +16,8 @@ namespace {
 
 using Bytes = std::vector<std::uint8_t>;
 
-// An .eh_frame with one CIE and one FDE, and an .eh_frame_hdr in front, placed in one buffer. Functions are at
-// made-up addresses relative to the buffer.
+// An .eh_frame with one CIE and one FDE, and an .eh_frame_hdr in front, placed in one buffer. Functions are
+// at made-up addresses relative to the buffer.
 class Image {
  public:
   std::uint8_t pointer_encoding = 0x1b;  // pcrel | sdata4
@@ -51,7 +51,8 @@ class Image {
       put<std::uint8_t>(0x1b);
     }
     put<std::uint8_t>(pointer_encoding);
-    for (const int byte : {0x0c, 7, 8, 0x90, 1}) put(static_cast<std::uint8_t>(byte));  // CFA = rsp + 8, rip at CFA - 8
+    for (const int byte : {0x0c, 7, 8, 0x90, 1})
+      put(static_cast<std::uint8_t>(byte));  // CFA = rsp + 8, rip at CFA - 8
     close(length);
     entry_ = at_;
     length = open();
@@ -125,7 +126,8 @@ class Image {
         return put<std::uint16_t>(static_cast<std::uint16_t>(value));
       case 0x01:
       case 0x09:
-        for (int i = 0; i < 9; ++i) put<std::uint8_t>(static_cast<std::uint8_t>((value >> (7 * i) & 0x7f) | 0x80));
+        for (int i = 0; i < 9; ++i)
+          put<std::uint8_t>(static_cast<std::uint8_t>((value >> (7 * i) & 0x7f) | 0x80));
         return put<std::uint8_t>(static_cast<std::uint8_t>(value >> 63 != 0 ? 0x7f : 0));
       default:
         return put<std::uint32_t>(static_cast<std::uint32_t>(value));
@@ -371,14 +373,14 @@ TEST_CASE("only rules that the fast walk can follow are packed") {
   CHECK(packed({0x07, 16}).kind() == RuleKind::kEnd);
   CHECK(pack(row_of({0x0e, 48}), true).kind() == RuleKind::kFull);
   for (const Bytes& program : std::initializer_list<Bytes>{
-           {0x0c, 3, 16},               // CFA in rbx
+           {0x0c, 3, 16},                // CFA in rbx
            {0x0f, 3, 0x76, 0x78, 0x06},  // computed
-           {0x90, 2},                   // return address elsewhere
-           {0x09, 6, 0},                // rbp in a register
-           {0x0e, 12},                  // not a multiple of eight
-           {0x0e, 16, 0x86, 3},         // rbp's slot below rsp
-           {0x14, 7, 0},                // rsp not the CFA
-           {0x0e, 0x88, 0x80, 0x40},    // a frame of a mebibyte
+           {0x90, 2},                    // return address elsewhere
+           {0x09, 6, 0},                 // rbp in a register
+           {0x0e, 12},                   // not a multiple of eight
+           {0x0e, 16, 0x86, 3},          // rbp's slot below rsp
+           {0x14, 7, 0},                 // rsp not the CFA
+           {0x0e, 0x88, 0x80, 0x40},     // a frame of a mebibyte
        }) {
     CAPTURE(program);
     CHECK(packed(program).kind() == RuleKind::kFull);

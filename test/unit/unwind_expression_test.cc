@@ -64,29 +64,29 @@ TEST_CASE("expressions: constants") {
 }
 
 TEST_CASE("expressions: the stack of values") {
-  CHECK(value_of({0x35, 0x36, 0x12, 0x1c, 0x22}) == 5);          // dup, minus, plus
-  CHECK(value_of({0x35, 0x36, 0x13}) == 5);                      // drop
-  CHECK(value_of({0x35, 0x36, 0x14}) == 5);                      // over
-  CHECK(value_of({0x35, 0x36, 0x37, 0x15, 2}) == 5);             // pick
-  CHECK(value_of({0x35, 0x33, 0x16, 0x1c}) == -2);               // swap, minus
-  CHECK(value_of({0x31, 0x32, 0x33, 0x17, 0x13}) == 1);          // rot puts the third on second place
+  CHECK(value_of({0x35, 0x36, 0x12, 0x1c, 0x22}) == 5);  // dup, minus, plus
+  CHECK(value_of({0x35, 0x36, 0x13}) == 5);              // drop
+  CHECK(value_of({0x35, 0x36, 0x14}) == 5);              // over
+  CHECK(value_of({0x35, 0x36, 0x37, 0x15, 2}) == 5);     // pick
+  CHECK(value_of({0x35, 0x33, 0x16, 0x1c}) == -2);       // swap, minus
+  CHECK(value_of({0x31, 0x32, 0x33, 0x17, 0x13}) == 1);  // rot puts the third on second place
   CHECK(value_of({0x31, 0x32, 0x33, 0x17, 0x13, 0x13}) == 3);
   CHECK(value_of({0x31, 0x32, 0x33, 0x17}) == 2);
 }
 
 TEST_CASE("expressions: arithmetic and comparisons") {
-  CHECK(value_of({0x09, 0xfb, 0x19}) == 5);         // abs
-  CHECK(value_of({0x09, 0xfa, 0x32, 0x1b}) == -3);  // signed div
-  CHECK(value_of({0x3b, 0x34, 0x1d}) == 3);         // mod
-  CHECK(value_of({0x3b, 0x34, 0x1e}) == 44);        // mul
-  CHECK(value_of({0x35, 0x1f}) == -5);              // neg
-  CHECK(value_of({0x35, 0x20}) == -6);              // not
-  CHECK(value_of({0x35, 0x3a, 0x21}) == 15);        // or
+  CHECK(value_of({0x09, 0xfb, 0x19}) == 5);          // abs
+  CHECK(value_of({0x09, 0xfa, 0x32, 0x1b}) == -3);   // signed div
+  CHECK(value_of({0x3b, 0x34, 0x1d}) == 3);          // mod
+  CHECK(value_of({0x3b, 0x34, 0x1e}) == 44);         // mul
+  CHECK(value_of({0x35, 0x1f}) == -5);               // neg
+  CHECK(value_of({0x35, 0x20}) == -6);               // not
+  CHECK(value_of({0x35, 0x3a, 0x21}) == 15);         // or
   CHECK(value_of({0x35, 0x23, 0x80, 0x01}) == 133);  // plus_uconst
-  CHECK(value_of({0x38, 0x32, 0x25}) == 2);         // shr
-  CHECK(value_of({0x09, 0xf8, 0x31, 0x26}) == -4);  // shra
-  CHECK(value_of({0x35, 0x33, 0x27}) == 6);         // xor
-  CHECK(value_of({0x31, 0x08, 64, 0x24}) == 0);     // shl by the width
+  CHECK(value_of({0x38, 0x32, 0x25}) == 2);          // shr
+  CHECK(value_of({0x09, 0xf8, 0x31, 0x26}) == -4);   // shra
+  CHECK(value_of({0x35, 0x33, 0x27}) == 6);          // xor
+  CHECK(value_of({0x31, 0x08, 64, 0x24}) == 0);      // shl by the width
   CHECK(value_of({0x33, 0x33, 0x29}) == 1);
   CHECK(value_of({0x33, 0x34, 0x29}) == 0);
   CHECK(value_of({0x09, 0xff, 0x30, 0x2d}) == 1);  // -1 < 0: signed
@@ -96,9 +96,9 @@ TEST_CASE("expressions: arithmetic and comparisons") {
 }
 
 TEST_CASE("expressions: branches stay inside, and end") {
-  CHECK(value_of({0x35, 0x2f, 1, 0, 0x36}) == 5);        // skip
-  CHECK(value_of({0x35, 0x31, 0x28, 1, 0, 0x36}) == 5);  // bra taken
-  CHECK(value_of({0x35, 0x30, 0x28, 1, 0, 0x36}) == 6);  // bra not taken
+  CHECK(value_of({0x35, 0x2f, 1, 0, 0x36}) == 5);                       // skip
+  CHECK(value_of({0x35, 0x31, 0x28, 1, 0, 0x36}) == 5);                 // bra taken
+  CHECK(value_of({0x35, 0x30, 0x28, 1, 0, 0x36}) == 6);                 // bra not taken
   CHECK(run({0x35, 0x2f, 0xfc, 0xff}).outcome == Evaluation::kFailed);  // for ever
   CHECK(run({0x35, 0x2f, 0x10, 0x00}).outcome == Evaluation::kFailed);  // out of the block
   CHECK(run({0x35, 0x2f, 0x00, 0x80}).outcome == Evaluation::kFailed);

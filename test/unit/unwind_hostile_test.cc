@@ -143,9 +143,10 @@ TEST_CASE("rbp garbage ends the stack") {
   const Traps traps;
   const Pages pages(2);
   for (const std::uintptr_t bp :
-       {std::uintptr_t{0x80000}, std::uintptr_t{1}, std::uintptr_t{8}, pages.end(), pages.end() - 8, pages.begin(),
-        pages.end() + 64, std::uintptr_t{1} << 63U, ~std::uintptr_t{0}, ~std::uintptr_t{7}, std::uintptr_t{0x800000000000},
-        std::uintptr_t{0x7fffffffeff8}, std::uintptr_t{0x7fffffffe000}, reinterpret_cast<std::uintptr_t>(&stack) | 3U}) {
+       {std::uintptr_t{0x80000}, std::uintptr_t{1}, std::uintptr_t{8}, pages.end(), pages.end() - 8,
+        pages.begin(), pages.end() + 64, std::uintptr_t{1} << 63U, ~std::uintptr_t{0}, ~std::uintptr_t{7},
+        std::uintptr_t{0x800000000000}, std::uintptr_t{0x7fffffffeff8}, std::uintptr_t{0x7fffffffe000},
+        reinterpret_cast<std::uintptr_t>(&stack) | 3U}) {
     CAPTURE(bp);
     trap_with_bp(bp);
     CHECK(stack.depth == 1);
@@ -192,8 +193,9 @@ TEST_CASE("rsp at the end of what can be read, and garbage") {
   const Traps traps;
   const Pages pages(1);
   pages.word(pages.end() - 8) = 0;
-  for (const std::uintptr_t sp : {pages.end(), pages.end() - 4, pages.end() - 7, std::uintptr_t{0}, std::uintptr_t{0x80000},
-                                  ~std::uintptr_t{0}, std::uintptr_t{1} << 63U, std::uintptr_t{0x7ffffffff000}}) {
+  for (const std::uintptr_t sp :
+       {pages.end(), pages.end() - 4, pages.end() - 7, std::uintptr_t{0}, std::uintptr_t{0x80000},
+        ~std::uintptr_t{0}, std::uintptr_t{1} << 63U, std::uintptr_t{0x7ffffffff000}}) {
     CAPTURE(sp);
     trap_with_rules(sp);
     CHECK(stack.depth == 1);
@@ -204,7 +206,8 @@ TEST_CASE("rsp at the end of what can be read, and garbage") {
   trap_with_rules(pages.end() - 8);
   CHECK(stack.depth == 1);
   CHECK_FALSE(stack.incomplete);
-  for (const std::uintptr_t garbage : {std::uintptr_t{1}, std::uintptr_t{0x1000}, ~std::uintptr_t{0}, (std::uintptr_t{1} << 47U) + 1}) {
+  for (const std::uintptr_t garbage :
+       {std::uintptr_t{1}, std::uintptr_t{0x1000}, ~std::uintptr_t{0}, (std::uintptr_t{1} << 47U) + 1}) {
     CAPTURE(garbage);
     pages.word(pages.end() - 8) = garbage;
     trap_with_rules(pages.end() - 8);
@@ -282,14 +285,18 @@ void set_single_step(bool on) {
 volatile unsigned runtime_size = 100;
 volatile unsigned long sink;
 
-[[gnu::noinline]] void fill(volatile char* room) { room[3] = 1; }
+[[gnu::noinline]] void fill(volatile char* room) {
+  room[3] = 1;
+}
 [[gnu::noinline]] void aligned_frame() {
   alignas(128) volatile char room[256];
   auto* more = static_cast<volatile char*>(__builtin_alloca(runtime_size));
   fill(room);
   fill(more);
 }
-[[gnu::noinline, gnu::force_align_arg_pointer]] void realigned() { sink = sink + 1; }
+[[gnu::noinline, gnu::force_align_arg_pointer]] void realigned() {
+  sink = sink + 1;
+}
 [[gnu::noinline]] void thrower(unsigned depth) {
   const std::string text(30 + depth, 'x');
   if (depth == 0) throw std::runtime_error(text);
@@ -310,8 +317,9 @@ void work_library() {
   std::snprintf(text, sizeof text, "%d %s %.3f", 12, "abc", 3.25);
   std::free(std::malloc(3000));
   std::vector<int> values{5, 3, 9, 1};
-  qsort(values.data(), values.size(), sizeof(int),
-        [](const void* a, const void* b) { return *static_cast<const int*>(a) - *static_cast<const int*>(b); });
+  qsort(values.data(), values.size(), sizeof(int), [](const void* a, const void* b) {
+    return *static_cast<const int*>(a) - *static_cast<const int*>(b);
+  });
   sink = static_cast<unsigned long>(std::strtol("123", nullptr, 10));
 }
 void work_throw() {
@@ -324,7 +332,8 @@ void work_throw() {
 
 }  // namespace
 
-TEST_CASE("at every instruction: prologues, epilogues, PLT, lazy binding, vDSO, libc, an exception in flight") {
+TEST_CASE(
+    "at every instruction: prologues, epilogues, PLT, lazy binding, vDSO, libc, an exception in flight") {
   for (void (*const work)() : {work_frames, work_clock, work_library, work_throw}) {
     Stepper result;
     step_through(work, result);

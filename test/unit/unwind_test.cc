@@ -44,7 +44,9 @@ void check_expected(std::size_t skipped) {
   CHECK(stack.hash == hash_stack({pcs, stack.depth}));
 }
 
-void note(const void* return_address) { expected.push_back(reinterpret_cast<Pc>(return_address)); }
+void note(const void* return_address) {
+  expected.push_back(reinterpret_cast<Pc>(return_address));
+}
 
 [[gnu::noinline]] void recurse(unsigned depth) {
   note(__builtin_return_address(0));
@@ -57,7 +59,9 @@ void note(const void* return_address) { expected.push_back(reinterpret_cast<Pc>(
 }
 
 // Keeps an array on the stack.
-[[gnu::noinline]] void fill(volatile char* room, unsigned at) { room[at] = 1; }
+[[gnu::noinline]] void fill(volatile char* room, unsigned at) {
+  room[at] = 1;
+}
 
 using Function = void (*)(unsigned);
 [[gnu::noinline]] void by_pointer_a(unsigned depth);
@@ -137,7 +141,9 @@ void with_clean_slate(Test test) {
 void capture_in_handler(int, siginfo_t*, void* context) {
   stack = capture_stack(frame_of(*static_cast<ucontext_t*>(context)), pcs);
 }
-void call_capture_in_handler(int, siginfo_t*, void*) { capture(); }
+void call_capture_in_handler(int, siginfo_t*, void*) {
+  capture();
+}
 
 class Handler {
  public:
@@ -253,7 +259,13 @@ TEST_CASE("through a signal handler, on the same and on an alternate stack") {
 
 TEST_CASE("a thread's stack ends cleanly at its start") {
   pthread_t thread;
-  REQUIRE(pthread_create(&thread, nullptr, [](void*) -> void* { capture(); return nullptr; }, nullptr) == 0);
+  REQUIRE(pthread_create(
+              &thread, nullptr,
+              [](void*) -> void* {
+                capture();
+                return nullptr;
+              },
+              nullptr) == 0);
   pthread_join(thread, nullptr);
   CHECK_FALSE(stack.incomplete);
   CHECK(stack.depth >= 3);
@@ -271,7 +283,8 @@ void in_context() {
 }
 }  // namespace
 
-// glibc does not mark it as the outermost frame, so the stack counts as incomplete; nothing is invented behind it.
+// glibc does not mark it as the outermost frame, so the stack counts as incomplete; nothing is invented
+// behind it.
 TEST_CASE("a context of its own ends at its own start") {
   std::vector<char> room(256 << 10);
   for (int i = 0; i < 3; ++i) {
@@ -353,7 +366,9 @@ TEST_CASE("an id is only ever brought back for the very stack it was given for")
 
 namespace {
 // Two ways to the same inner frames: what lies between differs in one return address only.
-[[gnu::noinline]] void inner(unsigned depth) { recurse(depth); }
+[[gnu::noinline]] void inner(unsigned depth) {
+  recurse(depth);
+}
 [[gnu::noinline]] void middle(bool other, unsigned depth) {
   note(__builtin_return_address(0));
   if (other) {

@@ -1,6 +1,7 @@
-// Samples threads with a 1 kHz timer each, and by signals from outside, while they load and unload a plugin, throw, recurse and switch stacks. Fails by
-// a crash, a hang (the caller's time limit), or a stack that is wrong: every tenth sample is compared with
-// a second walk that remembers nothing, and every complete stack must end at the program's or a thread's start.
+// Samples threads with a 1 kHz timer each, and by signals from outside, while they load and unload a plugin,
+// throw, recurse and switch stacks. Fails by a crash, a hang (the caller's time limit), or a stack that is
+// wrong: every tenth sample is compared with a second walk that remembers nothing, and every complete stack
+// must end at the program's or a thread's start.
 //   storm PLUGIN [seconds]
 #include <algorithm>
 #include <atomic>
@@ -29,7 +30,8 @@ namespace {
 
 const char* plugin_path;
 std::atomic<bool> stop;
-std::atomic<unsigned long> samples, incomplete, truncated, hinted, compared, wrong_id, wrong_hash, wrong_end, wrong_stack, work_done[6];
+std::atomic<unsigned long> samples, incomplete, truncated, hinted, compared, wrong_id, wrong_hash, wrong_end,
+    wrong_stack, work_done[6];
 thread_local Pc pcs[2][256];
 // The outermost two frames of a thread, known from its own beginning.
 thread_local Pc outermost;
@@ -59,7 +61,8 @@ void on_sample(int, siginfo_t*, void* raw) {
     print_once(stack);
   }
   remember_stack_id(stack, 1 + static_cast<StackId>(stack.hash % 1000003));
-  if (stack.id_hint != kNoStack && stack.id_hint != 1 + static_cast<StackId>(stack.hash % 1000003)) ++wrong_id;
+  if (stack.id_hint != kNoStack && stack.id_hint != 1 + static_cast<StackId>(stack.hash % 1000003))
+    ++wrong_id;
   if (!stack.incomplete && !stack.truncated && outermost != 0 && pcs[0][stack.depth - 1] != outermost) {
     ++wrong_end;
     print_once(stack);
@@ -162,7 +165,8 @@ void run(unsigned kind) {
         swapcontext(&own.outside, &own.inside);
         break;
       default:
-        std::qsort(here, 64, sizeof(Pc), [](const void* a, const void* b) { return std::memcmp(a, b, sizeof(Pc)); });
+        std::qsort(here, 64, sizeof(Pc),
+                   [](const void* a, const void* b) { return std::memcmp(a, b, sizeof(Pc)); });
     }
     ++work_done[kind];
   }
@@ -180,7 +184,8 @@ int main(int argc, char** argv) {
   sigaction(SIGPROF, &action, nullptr);
   std::vector<std::thread> threads;
   for (unsigned kind = 0; kind < 6; ++kind) threads.emplace_back(run, kind);
-  // The kernel's tick limits the timers; further signals arrive at any instruction, also of threads that wait.
+  // The kernel's tick limits the timers; further signals arrive at any instruction, also of threads that
+  // wait.
   const time_t end = time(nullptr) + seconds;
   for (unsigned i = 0; time(nullptr) < end; ++i) {
     pthread_kill(threads[i % threads.size()].native_handle(), SIGPROF);
@@ -188,9 +193,13 @@ int main(int argc, char** argv) {
   }
   stop = true;
   for (std::thread& thread : threads) thread.join();
-  std::printf("samples %lu, compared %lu, incomplete %lu, truncated %lu, hinted %lu, wrong: %lu ids, %lu hashes, %lu ends, %lu stacks\n", samples.load(),
-              compared.load(), incomplete.load(), truncated.load(), hinted.load(), wrong_id.load(), wrong_hash.load(), wrong_end.load(), wrong_stack.load());
-  std::printf("work: dlopen %lu %lu, throw %lu, recurse %lu, swapcontext %lu, libc %lu\n", work_done[0].load(),
-              work_done[1].load(), work_done[2].load(), work_done[3].load(), work_done[4].load(), work_done[5].load());
+  std::printf(
+      "samples %lu, compared %lu, incomplete %lu, truncated %lu, hinted %lu, wrong: %lu ids, %lu hashes, %lu "
+      "ends, %lu stacks\n",
+      samples.load(), compared.load(), incomplete.load(), truncated.load(), hinted.load(), wrong_id.load(),
+      wrong_hash.load(), wrong_end.load(), wrong_stack.load());
+  std::printf("work: dlopen %lu %lu, throw %lu, recurse %lu, swapcontext %lu, libc %lu\n",
+              work_done[0].load(), work_done[1].load(), work_done[2].load(), work_done[3].load(),
+              work_done[4].load(), work_done[5].load());
   return wrong_id + wrong_hash + wrong_end + wrong_stack == 0 && samples > 100 && compared > 10 ? 0 : 1;
 }

@@ -18,10 +18,11 @@ static void* look_up(void* unused) {
   return unused;
 }
 
-int main(void) {
-  pthread_t threads[4];
-  for (int i = 0; i < 4; ++i) pthread_create(&threads[i], NULL, look_up, NULL);
-  for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);
+int main(int argc, char** argv) {
+  const int count = argc > 1 ? atoi(argv[1]) : 4;
+  pthread_t threads[16];
+  for (int i = 0; i < count; ++i) pthread_create(&threads[i], NULL, look_up, NULL);
+  for (int i = 0; i < count; ++i) pthread_join(threads[i], NULL);
   say("ok\n");
   return 0;
 }
