@@ -87,13 +87,18 @@ service::Site make_service_site() {
                     .cmdline = std::string(agent.cmdline)});
 }
 
+// A vfork child shares our memory but is another process: our thread is its parent's.
+bool is_own_process() {
+  return safe::sys::getpid() == agent.pid;
+}
+
 // Nobody has asked for a while: a program that has no other threads gets rid of ours.
 constexpr unsigned kIdleSeconds = 60;
 
 void start_for_client() noexcept;
 
 void on_retired() noexcept {
-  agent.listeners.notify_by_signal(kWakeSignal);
+  agent.listeners.notify_by_signal(wake_signal());
   // Who came before the signal was armed.
   if (agent.listeners.client_is_waiting()) start_for_client();
 }
@@ -114,7 +119,7 @@ void start_service(unsigned idle_seconds) noexcept {
   }
   safe::count(safe::counters.service_start_failures);
   log(LogLevel::kError, {"cannot start the thread that serves: ", agent.service.last_problem()});
-  agent.listeners.notify_by_signal(kWakeSignal);
+  agent.listeners.notify_by_signal(wake_signal());
 }
 
 void start_for_client() noexcept {
@@ -123,6 +128,15 @@ void start_for_client() noexcept {
 
 void on_thread_created() noexcept {
   start_service(0);
+}
+
+// The program wants the signal for itself. Without another one only a thread can hear clients.
+void on_wake_signal_moved() noexcept {
+  if (agent.service.is_running() || !is_own_process()) return;
+  agent.listeners.notify_by_signal(wake_signal());
+  if (wake_signal() != 0) return;
+  safe::events.is_deferred.store(true, std::memory_order_relaxed);
+  safe::HeapRecorder::look_soon();
 }
 
 void open_listeners() noexcept {
@@ -155,22 +169,21 @@ void open_listeners() noexcept {
     service::describe(listener.address, &address);
     log(LogLevel::kInfo, {"serving on ", address.view()});
   }
-  if (agent.listeners.any()) agent.listeners.notify_by_signal(kWakeSignal);
+  if (!agent.listeners.any()) return;
+  if (agent.forks == 0) watch_for_clients(start_for_client, on_wake_signal_moved);
+  agent.listeners.notify_by_signal(wake_signal());
+  // Who came before the signal was armed.
+  if (agent.listeners.client_is_waiting()) wake_now();
 }
 
 void do_deferred() noexcept {
   if (agent.reopen) {
     agent.reopen = false;
     open_listeners();
-    // Who forks and goes on without a thread is woken by the signal; start now only if somebody asks already.
-    if (!agent.listeners.client_is_waiting()) return;
+    // Who forks and goes on without a thread is woken by the signal, if there is one.
+    if (wake_signal() != 0) return;
   }
   start_for_client();
-}
-
-// A vfork child shares our memory but is another process: our thread is its parent's.
-bool is_own_process() {
-  return safe::sys::getpid() == agent.pid;
 }
 
 void on_rights_will_change() noexcept {
@@ -231,11 +244,10 @@ void on_fork_child() noexcept {
     safe::heap_recorder.set_rate(rate);
   }
 
-  watch_for_clients(start_for_client);
+  agent.pid = safe::sys::getpid();
   open_listeners();
   if (!agent.listeners.any()) return;
   safe::events.deferred.store(do_deferred, std::memory_order_release);
-  agent.pid = safe::sys::getpid();
   safe::events.rights_will_change.store(on_rights_will_change, std::memory_order_release);
   safe::events.rights_changed.store(on_rights_changed, std::memory_order_release);
   safe::events.thread_created.store(on_thread_created, std::memory_order_release);

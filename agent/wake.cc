@@ -13,16 +13,20 @@
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
+#include "hooks/real.h"
 
 namespace profagent {
-
-static_assert(kWakeSignal == SIGURG);
 
 namespace {
 
 namespace sys = safe::sys;
 
 constinit safe::EventHandler start_service = nullptr;
+constinit safe::EventHandler signal_moved = nullptr;
+
+// Both are ignored by default, or as good as that. SIGCONT comes second: it would let a stopped program go
+// on. Not SIGWINCH, which ends the work of nginx and Apache.
+constexpr int kCandidates[] = {SIGURG, SIGCONT};
 
 // A system call that only waits, and what becomes of its timeout when it is cut short. For the kernel's side
 // see select(2), ppoll(2), nanosleep(2).
@@ -122,7 +126,7 @@ class Retry {
     if (!exists_.load(std::memory_order_relaxed)) {
       sigevent event{};
       event.sigev_notify = SIGEV_SIGNAL;
-      event.sigev_signo = kWakeSignal;
+      event.sigev_signo = wake_signal();
       if (sys::call(SYS_timer_create, CLOCK_MONOTONIC, reinterpret_cast<long>(&event),
                     reinterpret_cast<long>(&timer_)) != 0) {
         return;
@@ -148,6 +152,12 @@ class Retry {
 
 constinit Retry retry;
 
+bool is_blocked(int signal) {
+  std::uint64_t mask = 0;
+  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, reinterpret_cast<long>(&mask), sizeof(mask));
+  return ((mask >> (signal - 1)) & 1) != 0;
+}
+
 // Runs on a thread of the program.
 void on_signal(int, siginfo_t* info, void* context) {
   const safe::SafeSection section;
@@ -170,21 +180,60 @@ void on_signal(int, siginfo_t* info, void* context) {
   if (!repeats) go_on_waiting(*wait, registers);
 }
 
+// The first candidate after `left` that nobody uses. Our own sigaction hook must not see this.
+void take_signal(int left) {
+  bool after = left == 0;
+  for (const int signal : kCandidates) {
+    if (!after) {
+      after = signal == left;
+      continue;
+    }
+    struct sigaction current {};
+    if (hooks::real::sigaction(signal, nullptr, &current) != 0 || current.sa_handler != SIG_DFL ||
+        is_blocked(signal)) {
+      continue;
+    }
+    struct sigaction ours {};
+    ours.sa_sigaction = on_signal;
+    ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    sigemptyset(&ours.sa_mask);
+    if (hooks::real::sigaction(signal, &ours, nullptr) != 0) continue;
+    return safe::events.wake_signal.store(signal, std::memory_order_release);
+  }
+  safe::events.wake_signal.store(0, std::memory_order_release);
+}
+
+void leave_signal() noexcept {
+  const int left = wake_signal();
+  if (left == 0) return;
+  retry.end();
+  take_signal(left);
+  // Nothing is sent to us by the old one before the program sees its default action again.
+  signal_moved();
+  struct sigaction as_before {};
+  as_before.sa_handler = SIG_DFL;
+  hooks::real::sigaction(left, &as_before, nullptr);
+}
+
 }  // namespace
+
+int wake_signal() noexcept {
+  return safe::events.wake_signal.load(std::memory_order_relaxed);
+}
+
+void wake_now() noexcept {
+  if (wake_signal() != 0) sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), wake_signal());
+}
 
 void forget_clients_after_fork() noexcept {
   retry.forget();
 }
 
-bool watch_for_clients(safe::EventHandler start) noexcept {
-  struct sigaction current {};
-  if (sigaction(kWakeSignal, nullptr, &current) != 0 || current.sa_handler != SIG_DFL) return false;
+void watch_for_clients(safe::EventHandler start, safe::EventHandler moved) noexcept {
   start_service = start;
-  struct sigaction ours {};
-  ours.sa_sigaction = on_signal;
-  ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
-  sigemptyset(&ours.sa_mask);
-  return sigaction(kWakeSignal, &ours, nullptr) == 0;
+  signal_moved = moved;
+  safe::events.wake_signal_wanted.store(leave_signal, std::memory_order_release);
+  take_signal(0);
 }
 
 }  // namespace profagent

@@ -1,6 +1,6 @@
-// How a client is noticed while we have no thread: a connection to the listener raises SIGURG (ignored by
-// default, so an exec'ed program cannot die of one in flight; faults.md D8), and the thread is started where
-// it can be.
+// How a client is noticed while we have no thread: a connection to the listener raises a signal that is
+// ignored by default (so an exec'ed program cannot die of one in flight; faults.md D8), and the thread is
+// started where it can be.
 //
 // An extra thread makes single-threaded programs slower and some system calls fail (faults.md G1, G3, H1), so
 // there is none before somebody asks.
@@ -10,15 +10,20 @@
 
 namespace profagent {
 
-// Takes SIGURG over, if the program left it at its default. False: it is in use, and a single-threaded
-// program will not be reachable before it creates a thread. `start` is called on a thread of the program
-// inside a blocking system call, or, by way of safe::events.deferred, in ordinary context: never inside an
-// allocator or the loader. More than once.
-bool watch_for_clients(safe::EventHandler start) noexcept;
+// Takes a signal that the program does not use. `start` is called on a thread of the program inside a
+// blocking system call, or, by way of safe::events.deferred, in ordinary context: never inside an allocator
+// or the loader. More than once. `moved` is called when wake_signal() has changed because the program wants
+// the old one.
+void watch_for_clients(safe::EventHandler start, safe::EventHandler moved) noexcept;
+
+// The signal to have sent when a client connects; 0: the program uses all that would do, so it is only
+// reachable with a thread.
+[[nodiscard]] int wake_signal() noexcept;
+
+// As if a client had connected: for one who may have come before the signal was set up.
+void wake_now() noexcept;
 
 // In the child of a fork.
 void forget_clients_after_fork() noexcept;
-
-inline constexpr int kWakeSignal = 23;  // SIGURG
 
 }  // namespace profagent

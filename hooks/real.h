@@ -4,6 +4,7 @@
 // of start-up to get wrong: the first call, whoever makes it, resolves the table once, without allocating.
 #pragma once
 
+#include <csignal>
 #include <cstddef>
 #include <type_traits>
 

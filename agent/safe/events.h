@@ -15,6 +15,9 @@ struct Events {
   // Around a call that changes the rights of one thread or of all: our thread must not exist during it.
   std::atomic<EventHandler> rights_will_change{nullptr};
   std::atomic<EventHandler> rights_changed{nullptr};
+  // The program wants the signal for itself that tells us of clients: we leave it before the program gets it.
+  std::atomic<int> wake_signal{0};  // 0: none
+  std::atomic<EventHandler> wake_signal_wanted{nullptr};
   // Something is to be done that could not be done where it came up (a signal handler, the child of a fork):
   // the next hook on malloc's slow path calls `deferred` when `is_deferred` is set.
   std::atomic<EventHandler> deferred{nullptr};
