@@ -113,7 +113,7 @@ const char* soname_of(const link_map& object) {
   return reinterpret_cast<const char*>(strings + offset);
 }
 
-// The same library under another path, or both linked and preloaded (faults.md A16): the first one works.
+// The same library under another path, or both linked and preloaded: the first one works.
 bool is_second_copy() {
   const link_map* own = safe::own_object();
   if (own == nullptr) return true;  // another namespace: the first one is not visible from here

@@ -1,8 +1,8 @@
 // How a client is noticed while we have no thread: a connection to the listener raises a signal that is
-// ignored by default (so an exec'ed program cannot die of one in flight; faults.md D8), and the thread is
+// ignored by default (so an exec'ed program cannot die of one in flight), and the thread is
 // started where it can be.
 //
-// An extra thread makes single-threaded programs slower and some system calls fail (faults.md G1, G3, H1), so
+// An extra thread makes single-threaded programs slower and some system calls fail, so
 // there is none before somebody asks.
 #pragma once
 

@@ -1,5 +1,5 @@
 // dlclose only: after it, addresses may come to mean other code. dlopen is not hooked, because glibc looks
-// at its caller's return address (faults.md B12).
+// at its caller's return address.
 #include "agent/safe/module_log.h"
 #include "agent/safe/unwind.h"
 #include "hooks/export.h"

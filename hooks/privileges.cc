@@ -1,6 +1,6 @@
 // Calls by which a thread, or all threads at once, get other rights. With a thread of ours about they would
 // go wrong: glibc aborts the process when threads disagree about their user, the kernel refuses a new user
-// namespace, and ours would stay behind with the old rights (faults.md G1 to G3). So our thread is ended and
+// namespace, and ours would stay behind with the old rights. So our thread is ended and
 // joined first, and comes back when the program goes on.
 #include <cstddef>
 

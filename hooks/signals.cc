@@ -1,5 +1,5 @@
 // Keeps the one signal that we use out of the program's sight: as long as it does not ask for it, it sees the
-// default action; when it does, we move to another before it gets it (faults.md D5).
+// default action; when it does, we move to another before it gets it.
 #include <csignal>
 
 #include <sys/signalfd.h>

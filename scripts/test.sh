@@ -43,24 +43,29 @@ step() {
   fi
 }
 
-# compile FOLDER [meson option...]
-compile() {
+# configure FOLDER [meson option...]
+configure() {
   local folder=$1 verb=setup log
   shift
   # A folder that is there may stem from demo.sh, which configures without tests.
   if [[ -f $folder/build.ninja ]]; then verb=configure; fi
   log=$(meson "$verb" "$folder" "$@" 2>&1) || { echo "$log"; return 1; }
-  ninja -C "$folder" --quiet
 }
 
-# test_suites FOLDER SUITE...: what failed is in the log, test by test; no log is a failure of the step.
+# compile FOLDER [meson option...]
+compile() {
+  configure "$@" && ninja -C "$1" --quiet
+}
+
+# test_suites FOLDER SUITE...: builds what these suites need and runs them. What failed is in the log, test by test; no log
+# is a failure of the step.
 test_suites() {
   local folder=$1 suite arguments=()
   shift
   for suite in "$@"; do arguments+=(--suite "$suite"); done
   local log=$folder/meson-logs/testlog.json
   rm -f "$log"
-  meson test -C "$folder" --no-rebuild --print-errorlogs "${arguments[@]}" </dev/null
+  meson test -C "$folder" --print-errorlogs "${arguments[@]}" </dev/null
   [[ -s $log ]] && cp "$log" "$folder/last-$1.json" && logs+=("$folder/last-$1.json")
 }
 
@@ -70,7 +75,7 @@ if [[ ${#suites[@]} -gt 0 ]]; then
   step "compile build" compile build -Dtests=true && step "test ${suites[*]}" test_suites build "${suites[@]}"
 else
   step "compile build" compile build -Dtests=true && step "test build" test_suites build unit integration lint
-  step "compile build-asan" compile build-asan -Db_sanitize=address,undefined &&
+  step "configure build-asan" configure build-asan -Dtests=true -Db_sanitize=address,undefined &&
     step "test build-asan" test_suites build-asan unit
   step "compile build-release" compile build-release --buildtype=release -Dtests=false &&
     step "test build-release" test_suites build-release symbols

@@ -23,7 +23,8 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-under=(env "LD_PRELOAD=$agent" "PROFAGENT_ADDR=unix://$work/sockets/%p.sock" PROFAGENT_MEM_PROFILE_RATE=1)
+under=(env "LD_PRELOAD=$agent" "PROFAGENT_ADDR=unix://$work/sockets/%p.sock" PROFAGENT_MEM_PROFILE_RATE=1
+  'PROFAGENT_PROGRAMS=*')  # compilers would stay dormant
 declare -A runs=() differ=()
 for name in redis python3 node g++; do runs[$name]=0 differ[$name]=0; done
 problem() { echo "$1" >>"$work/problems"; }
@@ -52,7 +53,9 @@ cat >"$work/load.py" <<'PY'
 import hashlib, json, re, threading
 def work(seed, out):
     rows = [{"id": i * seed, "text": "word%d " % (i % 97) * (i % 23)} for i in range(20000)]
-    text = json.dumps(rows, sort_keys=True)
+    for _ in range(15):
+        text = json.dumps(rows, sort_keys=True)
+        rows = json.loads(text)
     out[seed] = hashlib.sha256(text.encode()).hexdigest(), len(re.findall(r"word\d7", text)), len(json.loads(text))
 out = {}
 threads = [threading.Thread(target=work, args=(s, out)) for s in range(1, 5)]
@@ -65,7 +68,7 @@ const zlib = require('zlib'), crypto = require('crypto');
 let state = 12345, total = 0;
 const next = () => (state = (state * 1103515245 + 12345) & 0x7fffffff);
 const h = crypto.createHash('sha256');
-for (let round = 0; round < 40; round++) {
+for (let round = 0; round < 250; round++) {
   const parts = [];
   for (let i = 0; i < 5000; i++) parts.push({ id: next(), text: 'x'.repeat(next() % 50) });
   const packed = zlib.gzipSync(JSON.stringify(parts));
@@ -82,7 +85,7 @@ JS
   echo '#include <string>'
   echo '#include <unordered_map>'
   echo '#include <vector>'
-  for i in $(seq 1 60); do
+  for i in $(seq 1 120); do
     echo "template <int N> struct T$i { std::map<std::string, std::vector<int>> m; std::unordered_map<int, std::string> u;"
     echo "  int f() { m[std::to_string(N)].push_back(N); u[N] = \"x\"; auto& v = m.begin()->second;"
     echo "    std::sort(v.begin(), v.end(), [](int a, int b) { return a + $i < b + $i; }); return (int)v.size(); } };"

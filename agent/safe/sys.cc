@@ -20,7 +20,7 @@ constexpr long kErrorFault = -14;
 }  // namespace
 
 void* map_pages(std::size_t bytes) noexcept {
-  // In a program under mlockall(MCL_FUTURE) mmap itself would touch every page (faults.md C13): what cannot
+  // In a program under mlockall(MCL_FUTURE) mmap itself would touch every page: what cannot
   // be accessed is not touched, and is unlocked before it can be.
   const long result = call(SYS_mmap, 0, static_cast<long>(bytes), PROT_NONE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -43,6 +43,8 @@ void unmap_pages(void* address, std::size_t bytes) noexcept {
 }
 
 bool is_readable(std::uintptr_t address) noexcept {
+  // A null mask means "none" to the kernel, which then looks at nothing.
+  if (address < kPageSize) return false;
   // The mask is eight bytes: aligning keeps it on the page asked for.
   const long mask = static_cast<long>(address & ~std::uintptr_t{7});
   return call(SYS_rt_sigprocmask, kInvalidHow, mask, 0, kKernelSigsetSize) != kErrorFault;

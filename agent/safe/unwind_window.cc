@@ -17,7 +17,7 @@ constexpr std::uintptr_t kMaxRun = 16 * kPage;
 constexpr unsigned kCountBits = 28;
 constexpr std::uintptr_t kCountMask = (std::uintptr_t{1} << kCountBits) - 1;
 constexpr unsigned kKnown = 4;
-constinit thread_local volatile std::uint64_t known_pages[kKnown] [[gnu::tls_model("initial-exec")]] = {};
+[[gnu::tls_model("initial-exec")]] constinit thread_local volatile std::uint64_t known_pages[kKnown] = {};
 
 constexpr std::uintptr_t begin_of(std::uint64_t known) noexcept {
   return (known >> kCountBits) << kPageShift;

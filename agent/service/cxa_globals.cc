@@ -1,6 +1,6 @@
 // Where the C++ runtime keeps a thread's exceptions in flight. libstdc++.a has its own in dynamic TLS, which
 // costs the .so a
-// __tls_get_addr, and that calls the program's malloc at a thread's first use (faults.md A7). With these two
+// __tls_get_addr, and that calls the program's malloc at a thread's first use. With these two
 // defined the linker leaves libstdc++'s object out. For the .so only, linked with a static libstdc++.
 
 namespace __cxxabiv1 {

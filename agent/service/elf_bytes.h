@@ -1,7 +1,7 @@
 // Where the bytes of an ELF image come from: a file, this process' memory, or a buffer.
 // A read never faults, never blocks on anything but the disk, and never throws; it returns fewer bytes than
 // asked for at the end, at an unreadable page, or after an error. Nothing is ever mapped: a file that shrinks
-// while we read it yields a short read, where a mapping would yield SIGBUS (faults.md E16).
+// while we read it yields a short read, where a mapping would yield SIGBUS.
 #pragma once
 
 #include <cstddef>

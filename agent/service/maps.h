@@ -30,11 +30,10 @@ bool parse_maps_line(std::string_view line, Mapping& mapping, std::string& scrat
 // Every well-formed line of `text`.
 void parse_maps(std::string_view text, const MappingVisitor& visit);
 
-// The calling thread's view, which unlike /proc/self stays complete when the main thread has ended (faults.md
-// F14).
+// The calling thread's view, which unlike /proc/self stays complete when the main thread has ended.
 inline constexpr char kMapsPath[] = "/proc/thread-self/maps";
 
-// False when the file cannot be opened or is empty (no /proc: faults.md G5).
+// False when the file cannot be opened or is empty (no /proc).
 bool read_maps(const MappingVisitor& visit, const char* path = kMapsPath);
 
 }  // namespace profagent::service

@@ -11,24 +11,34 @@ namespace {
 using Malloc = void* (*)(std::size_t);
 using Free = void (*)(void*);
 
-// Resolved before main: every malloc of a benchmark is one load and one jump.
-Malloc real_malloc = nullptr;
-Free real_free = nullptr;
+void* first_malloc(std::size_t size);
+void first_free(void* block);
+
+// Each starts at a function that resolves both, so that a call is one load and one jump.
+Malloc real_malloc = first_malloc;
+Free real_free = first_free;
 
 [[gnu::constructor]] void resolve() {
-  if (real_malloc != nullptr) return;
   real_free = reinterpret_cast<Free>(dlsym(RTLD_NEXT, "free"));
   real_malloc = reinterpret_cast<Malloc>(dlsym(RTLD_NEXT, "malloc"));
+}
+
+void* first_malloc(std::size_t size) {
+  resolve();
+  return real_malloc(size);
+}
+
+void first_free(void* block) {
+  resolve();
+  real_free(block);
 }
 
 }  // namespace
 
 EXPORTED void* malloc(std::size_t size) {
-  if (__builtin_expect(real_malloc == nullptr, 0)) resolve();
   return real_malloc(size);
 }
 
 EXPORTED void free(void* block) {
-  if (__builtin_expect(real_free == nullptr, 0)) resolve();
   real_free(block);
 }
