@@ -35,6 +35,7 @@ test                   libtcmalloc-minimal4
 test                   nginx-light          nginx
 test                   sqlite3              sqlite3
 test                   curl                 curl
+test                   xz-utils             xz
 test,demo              redis-server         redis-server
 test,demo              redis-tools          redis-benchmark
 test,demo              golang-go            go
