@@ -66,13 +66,13 @@ std::optional<std::string> refuse_peer(const AccessPolicy& policy, const PeerUse
 std::optional<std::string> refuse_token(const AccessPolicy& policy, std::string_view authorization) {
   constexpr std::string_view kScheme = "Bearer ";
   if (policy.bearer_token.empty()) {
-    return "profagent serves remote clients only with a token; set PROFAGENT_TOKEN_FILE, or ask on loopback.";
+    return "profagent serves remote clients only with a token, and it has been given none; ask on loopback.";
   }
   const bool is_bearer = equal_ignoring_case(authorization.substr(0, kScheme.size()), kScheme);
   if (is_bearer && equal_in_constant_time(authorization.substr(kScheme.size()), policy.bearer_token)) {
     return std::nullopt;
   }
-  return "profagent wants the header \"Authorization: Bearer TOKEN\" with the token of PROFAGENT_TOKEN_FILE.";
+  return "profagent wants the header \"Authorization: Bearer TOKEN\" with the token that it was given.";
 }
 
 bool is_own_host(std::string_view host) noexcept {

@@ -44,7 +44,7 @@ class TextFile {
 
 }  // namespace
 
-TEST_CASE("an ordinary process") {
+TEST_CASE("an ordinary process", "[V07]") {
   CHECK(executable_lines(
             "00400000-0040b000 r-xp 00000000 fe:01 787766                             /usr/bin/tool\n"
             "0060a000-0060b000 r--p 0000a000 fe:01 787766                             /usr/bin/tool\n"
@@ -59,7 +59,7 @@ TEST_CASE("an ordinary process") {
             "7ffc34343000 7ffc34345000 0 [vdso]", "ffffffffff600000 ffffffffff601000 90 [vsyscall]"});
 }
 
-TEST_CASE("paths with blanks, newlines and the kernel's note that they are deleted") {
+TEST_CASE("paths with blanks, newlines and the kernel's note that they are deleted", "[V07]") {
   CHECK(executable_lines("1000-2000 r-xp 00000000 fe:01 1    /bin/a tool with blanks\n"
                          "2000-3000 r-xp 00000000 fe:01 2    /bin/gone (deleted)\n"
                          "3000-4000 r-xp 00000000 fe:01 3    /bin/two blanks  (deleted)\n"
@@ -70,7 +70,7 @@ TEST_CASE("paths with blanks, newlines and the kernel's note that they are delet
                                  "5000 6000 0 /bin/(deleted)"});
 }
 
-TEST_CASE("text moved to huge pages and other code without a name") {
+TEST_CASE("text moved to huge pages and other code without a name", "[V07]") {
   CHECK(executable_lines(
             "00400000-07000000 r-xp 00000000 00:00 0 \n"
             "07000000-07093000 r-xp 06c00000 00:2e 536754                             /path/to/server\n"
