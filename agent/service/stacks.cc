@@ -23,10 +23,16 @@ ModuleSet modules_of_now() {
   return ModuleSet::now(seen);
 }
 
+// Not std::ranges::unique: Clang 14 cannot compile the subrange that libstdc++ 12 returns.
+template <typename Value>
+void sort_and_unique(std::vector<Value>& values) {
+  std::sort(values.begin(), values.end());
+  values.erase(std::unique(values.begin(), values.end()), values.end());
+}
+
 std::vector<std::uintptr_t> addresses_of(std::span<const safe::StackId> stacks) {
   std::vector<safe::StackId> distinct(stacks.begin(), stacks.end());
-  std::ranges::sort(distinct);
-  distinct.erase(std::ranges::unique(distinct).begin(), distinct.end());
+  sort_and_unique(distinct);
   std::vector<std::uintptr_t> pcs;
   for (const safe::StackId id : distinct) {
     const safe::InternedStack* stack = safe::stack_table.find(id);
@@ -34,13 +40,11 @@ std::vector<std::uintptr_t> addresses_of(std::span<const safe::StackId> stacks) 
     // Stacks share most of their frames: what is known is dropped before the list grows large.
     constexpr std::size_t kCompactAt = std::size_t{1} << 16;
     if (pcs.size() + stack->depth > pcs.capacity() && pcs.size() >= kCompactAt) {
-      std::ranges::sort(pcs);
-      pcs.erase(std::ranges::unique(pcs).begin(), pcs.end());
+      sort_and_unique(pcs);
     }
     pcs.insert(pcs.end(), stack->pcs().begin(), stack->pcs().end());
   }
-  std::ranges::sort(pcs);
-  pcs.erase(std::ranges::unique(pcs).begin(), pcs.end());
+  sort_and_unique(pcs);
   return pcs;
 }
 
