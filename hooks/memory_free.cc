@@ -23,12 +23,12 @@ PROFAGENT_EXPORT void cfree(void* block) {
 }
 
 // Weak, as C23's are in a libc that does not have them yet: a program may bring its own.
-PROFAGENT_EXPORT [[gnu::weak]] void free_sized(void* block, std::size_t size) {
+[[gnu::weak]] PROFAGENT_EXPORT void free_sized(void* block, std::size_t size) {
   forget(block);
   real::free_sized(block, size);
 }
 
-PROFAGENT_EXPORT [[gnu::weak]] void free_aligned_sized(void* block, std::size_t alignment, std::size_t size) {
+[[gnu::weak]] PROFAGENT_EXPORT void free_aligned_sized(void* block, std::size_t alignment, std::size_t size) {
   forget(block);
   real::free_aligned_sized(block, alignment, size);
 }

@@ -44,7 +44,11 @@ PROFAGENT_EXPORT sighandler_t signal(int number, sighandler_t handler) {
 
 PROFAGENT_EXPORT int signalfd(int descriptor, const sigset_t* signals, int flags) {
   const int wake_signal = safe::events.wake_signal.load(std::memory_order_relaxed);
-  if (wake_signal != 0 && signals != nullptr && sigismember(signals, wake_signal) == 1) leave_signal();
+  // libc declares it never null, so compilers drop the test; a program that passes null gets the kernel's
+  // answer.
+  const sigset_t* mask = signals;
+  asm("" : "+r"(mask));
+  if (wake_signal != 0 && mask != nullptr && sigismember(mask, wake_signal) == 1) leave_signal();
   return real::signalfd(descriptor, signals, flags);
 }
 
