@@ -222,7 +222,7 @@ std::string DemangleParser::nested_name(NameTraits& traits) {
         next();
         continue;
       case 'C':
-        append(constructor_or_destructor(last_component_, traits));
+        append(constructor_or_destructor(traits));
         break;
       case 'D':
         if (peek(1) == 't' || peek(1) == 'T') {
@@ -230,7 +230,7 @@ std::string DemangleParser::nested_name(NameTraits& traits) {
         } else if (peek(1) == 'C') {
           append(unqualified_name(traits));
         } else {
-          append(constructor_or_destructor(last_component_, traits));
+          append(constructor_or_destructor(traits));
         }
         break;
       default:
@@ -348,7 +348,8 @@ std::string DemangleParser::operator_name(NameTraits& traits) {
   return "operator" + spelling;
 }
 
-std::string DemangleParser::constructor_or_destructor(std::string base, NameTraits& traits) {
+std::string DemangleParser::constructor_or_destructor(NameTraits& traits) {
+  const std::string base = last_component_;  // type() below changes it
   if (base.empty()) throw NotMangled();
   const bool destructor = next() == 'D';
   const bool inherited = !destructor && take('I');

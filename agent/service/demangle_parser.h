@@ -60,7 +60,7 @@ class DemangleParser {
   std::string unqualified_name(NameTraits& traits);
   std::string source_name();
   std::string operator_name(NameTraits& traits);
-  std::string constructor_or_destructor(std::string base, NameTraits& traits);
+  std::string constructor_or_destructor(NameTraits& traits);  // of the class last named
   std::string unnamed_name();
   std::string abi_tags();
   void discriminator();

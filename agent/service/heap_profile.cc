@@ -78,7 +78,7 @@ class HeapSource final : public ProfileSource {
     return {};
   }
 
-  std::string snapshot(const Query& query) override { return encoder::gzipped_pprof(profile()); }
+  std::string snapshot(const Query& /*query*/) override { return encoder::gzipped_pprof(profile()); }
   std::string text(std::int64_t debug, const Query& query) override;
   std::unique_ptr<Collection> begin(double seconds, const Query& query) override;
 
@@ -145,10 +145,12 @@ std::int64_t as_sampled_at(std::int64_t rate, std::int64_t count, const Row& row
   const auto estimate = static_cast<double>(encoder::scale_heap_sample(count, row.size, row.rate).objects);
   const auto per_sample =
       static_cast<double>(encoder::scale_heap_sample(1 << 20, row.size, rate).objects) / (1 << 20);
-  return static_cast<std::int64_t>(estimate / per_sample + 0.5);
+  constexpr double kHalf = 0.5;  // rounds; libm's lround is not to be had
+  const double samples = estimate / per_sample + kHalf;
+  return static_cast<std::int64_t>(samples);
 }
 
-std::string HeapSource::text(std::int64_t debug, const Query& query) {
+std::string HeapSource::text(std::int64_t /*debug*/, const Query& /*query*/) {
   const std::vector<Row> rows = read_rows();
   const ReadableStacks stacks(symbolizer_, stacks_of(rows), LeafFrames::kWithoutAllocator);
   const TextFrames frames(stacks);
@@ -167,6 +169,7 @@ std::string HeapSource::text(std::int64_t debug, const Query& query) {
   const std::vector<std::pair<std::string, std::string>> facts = {{"Coverage", coverage_},
                                                                   {"MemProfileRate", std::to_string(rate)}};
   std::vector<encoder::TextStatistic> statistics;
+  statistics.reserve(facts.size());
   for (const auto& [key, value] : facts) statistics.push_back({key, value});
   const std::vector<std::string> lost = losses();
   for (const std::string& loss : lost) statistics.push_back({"Lost", loss});
@@ -182,7 +185,7 @@ std::string HeapSource::text(std::int64_t debug, const Query& query) {
   return sink.take();
 }
 
-std::unique_ptr<Collection> HeapSource::begin(double seconds, const Query& query) {
+std::unique_ptr<Collection> HeapSource::begin(double /*seconds*/, const Query& /*query*/) {
   return std::make_unique<HeapDelta>(*this);
 }
 
