@@ -161,13 +161,16 @@ bool is_blocked(int signal) {
 // Runs on a thread of the program.
 void on_signal(int, siginfo_t* info, void* context) {
   const safe::SafeSection section;
-  // A retry that was in flight when the service started.
-  if (info->si_code == SI_TIMER && !safe::events.is_deferred.load(std::memory_order_relaxed))
-    return retry.end();
-  safe::events.is_deferred.store(true, std::memory_order_relaxed);
   auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
   bool repeats = false;
   const Wait* wait = section ? interrupted_wait(registers, &repeats) : nullptr;
+  if (info->si_code == SI_TIMER && !safe::events.is_deferred.load(std::memory_order_relaxed)) {
+    // A retry that was under way when the service started.
+    retry.end();
+    if (wait != nullptr && !repeats) go_on_waiting(*wait, registers);
+    return;
+  }
+  safe::events.is_deferred.store(true, std::memory_order_relaxed);
   if (wait == nullptr) {
     // Running code, perhaps inside its allocator: the next allocation will look.
     if (section) safe::HeapRecorder::look_soon();
