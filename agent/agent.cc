@@ -12,10 +12,12 @@
 #include "agent/log.h"
 #include "agent/program.h"
 #include "agent/safe/arena.h"
+#include "agent/safe/contention_recorder.h"
 #include "agent/safe/counters.h"
 #include "agent/safe/cpu_recorder.h"
 #include "agent/safe/events.h"
 #include "agent/safe/heap_recorder.h"
+#include "agent/safe/lock_waiters.h"
 #include "agent/safe/settings.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
@@ -211,6 +213,7 @@ void on_fork_child() noexcept {
   forget_clients_after_fork();
   safe::unlock_walk_caches_after_fork();
   safe::cpu_recorder.forget_after_fork();
+  safe::lock_waiters.forget_after_fork();
   safe::threads.on_fork_child();
   agent.listeners.close_all();
   agent.pid = safe::sys::getpid();
@@ -247,6 +250,10 @@ void on_fork_child() noexcept {
     hooks::watch_frees();
     safe::heap_recorder.set_rate(rate);
   }
+
+  const std::int64_t fraction = safe::settings.mutex_profile_fraction.load(std::memory_order_relaxed);
+  if (fraction == 0 || safe::lock_waiters.prepare()) safe::contention_recorder.set_mutex_fraction(fraction);
+  safe::contention_recorder.set_block_rate(safe::settings.block_profile_rate.load(std::memory_order_relaxed));
 
   agent.filters_at_load = count_system_call_filters();
   agent.pid = safe::sys::getpid();

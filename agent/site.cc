@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "agent/safe/settings.h"
+#include "agent/service/contention_profile.h"
 #include "agent/service/cpu_profile.h"
 #include "agent/service/heap_profile.h"
 #include "agent/service/modules.h"
@@ -18,6 +19,7 @@ service::Site make_site(SiteParts parts) {
     service::AgentInfo info;
     service::Symbolizer symbolizer;
     service::CpuSampler cpu_sampler;
+    service::ContentionRates contention_rates;
   };
   auto shared = std::make_shared<Shared>(parts);
 
@@ -25,6 +27,9 @@ service::Site make_site(SiteParts parts) {
   site.profiles =
       service::make_heap_sources(shared->symbolizer, shared->info.heap_coverage, parts.heap_available);
   site.profiles.push_back(service::make_cpu_source(shared->symbolizer, shared->cpu_sampler));
+  for (auto& source : service::make_contention_sources(shared->symbolizer, shared->contention_rates)) {
+    site.profiles.push_back(std::move(source));
+  }
   site.cmdline = std::move(parts.cmdline);
   site.symbol_names = [shared](std::span<const std::uintptr_t> pcs) {
     const auto modules = service::ModuleSet::now({});

@@ -9,7 +9,9 @@
 #include <type_traits>
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <sys/types.h>
+#include <threads.h>
 
 namespace profagent::hooks::real {
 

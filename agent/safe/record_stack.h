@@ -20,4 +20,7 @@ namespace profagent::safe {
 // because some callers have next to no stack. Any thread, signal handlers too.
 [[nodiscard]] StackId record_stack(const StartFrame& start, std::span<Pc> room) noexcept;
 
+// The same with `leaf` in front: the function that the frame at `start` has called.
+[[nodiscard]] StackId record_stack_under(Pc leaf, const StartFrame& start, std::span<Pc> room) noexcept;
+
 }  // namespace profagent::safe

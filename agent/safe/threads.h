@@ -11,12 +11,15 @@
 
 #include <sys/types.h>
 
+#include "agent/safe/waits.h"
+
 namespace profagent::safe {
 
 struct alignas(64) ThreadSlot {
   std::atomic<pid_t> tid{0};  // 0: free
   // Its alternate stack has no room for a signal of ours.
   std::atomic<bool> small_signal_stack{false};
+  WaitSite wait;
 };
 
 class Threads {

@@ -1,0 +1,106 @@
+#include "agent/safe/contention_recorder.h"
+
+#include <algorithm>
+#include <ctime>
+#include <type_traits>
+
+#include "agent/safe/counters.h"
+#include "agent/safe/random.h"
+#include "agent/safe/record_stack.h"
+#include "agent/safe/sys.h"
+#include "agent/safe/thread_state.h"
+
+namespace profagent::safe {
+
+constinit ContentionRecorder contention_recorder;
+static_assert(std::is_trivially_destructible_v<ContentionRecorder>);
+
+namespace {
+
+constexpr std::uint64_t kUnit = ContentionBucket::kCountUnit;
+
+std::uint64_t random_below(std::uint64_t bound) noexcept {
+  ThreadState& thread = thread_state;
+  if (thread.random == 0) thread.random = make_seed(&thread);
+  return next_random(thread.random) % bound;
+}
+
+// One function, because the room for the stack is the caller's frame.
+void record(ContentionBuckets& buckets, ContentionKey key, const Wait& wait, std::uint64_t count_units,
+            std::uint64_t nanos) noexcept {
+  const std::size_t depth = recorded_depth();
+  auto* pcs = static_cast<Pc*>(__builtin_alloca(depth * sizeof(Pc)));
+  key.stack = record_stack_under(wait.function, wait.caller, {pcs, depth});
+  key.kind = wait.kind;
+  const BucketId row = buckets.find_or_add(key);
+  if (row == 0) return count(counters.dropped_contention_table_full);
+  buckets[row].count.fetch_add(count_units, std::memory_order_relaxed);
+  buckets[row].nanos.fetch_add(nanos, std::memory_order_release);  // pairs with is_used()
+}
+
+}  // namespace
+
+void ContentionRecorder::update() noexcept {
+  timing_.store(block_rate() > 0 || mutex_fraction() > 0, std::memory_order_relaxed);
+  watching_locks_.store(mutex_fraction() > 0 || label_holders_.load(std::memory_order_relaxed),
+                        std::memory_order_relaxed);
+}
+
+void ContentionRecorder::set_block_rate(std::int64_t rate) noexcept {
+  block_rate_.store(std::max<std::int64_t>(rate, 0), std::memory_order_relaxed);
+  update();
+}
+
+void ContentionRecorder::set_mutex_fraction(std::int64_t fraction) noexcept {
+  mutex_fraction_.store(std::max<std::int64_t>(fraction, 0), std::memory_order_relaxed);
+  update();
+}
+
+void ContentionRecorder::set_labels(bool locks, bool holders) noexcept {
+  label_locks_.store(locks, std::memory_order_relaxed);
+  label_holders_.store(holders, std::memory_order_relaxed);
+  update();
+}
+
+// Past libc, which the program may have an own clock_gettime in front of.
+Nanos ContentionRecorder::now() noexcept {
+  timespec time{};
+  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, reinterpret_cast<long>(&time));
+  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
+}
+
+// Go's blockevent(): a wait shorter than the rate counts rate/length times when it is chosen, so that what is
+// expected of it is one wait of its length.
+void ContentionRecorder::on_wait(const Wait& wait, Nanos duration, Pc holder) noexcept {
+  const std::int64_t rate = block_rate();
+  if (rate <= 0) return;
+  const std::int64_t length = std::max<std::int64_t>(duration, 1);
+  std::uint64_t count_units = kUnit;
+  std::int64_t nanos = length;
+  if (length < rate) {
+    if (random_below(static_cast<std::uint64_t>(rate)) >= static_cast<std::uint64_t>(length)) return;
+    count_units = kUnit * static_cast<std::uint64_t>(rate) / static_cast<std::uint64_t>(length);
+    nanos = rate;
+  }
+  ContentionKey key;
+  if (label_locks_.load(std::memory_order_relaxed)) key.lock = wait.object;
+  if (label_holders_.load(std::memory_order_relaxed)) key.holder = holder;
+  record(block_buckets, key, wait, count_units, static_cast<std::uint64_t>(nanos));
+}
+
+Nanos ContentionRecorder::before_unlock(const void* lock, Pc caller) const noexcept {
+  const Nanos waited = lock_waiters.take_over(lock, now, caller);
+  const std::int64_t fraction = mutex_fraction();
+  if (waited == 0 || fraction <= 0) return 0;
+  if (fraction > 1 && random_below(static_cast<std::uint64_t>(fraction)) != 0) return 0;
+  return waited;
+}
+
+void ContentionRecorder::on_unlock(const Wait& unlock, Nanos waited) noexcept {
+  const auto fraction = static_cast<std::uint64_t>(std::max<std::int64_t>(mutex_fraction(), 1));
+  ContentionKey key;
+  if (label_locks_.load(std::memory_order_relaxed)) key.lock = unlock.object;
+  record(mutex_buckets, key, unlock, kUnit * fraction, static_cast<std::uint64_t>(waited) * fraction);
+}
+
+}  // namespace profagent::safe

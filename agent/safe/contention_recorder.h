@@ -1,0 +1,74 @@
+// Records waits for the block profile (at the waiter's stack) and the mutex profile (at the stack of the one
+// that the others waited for, when it unlocks). Any thread; never waits; errno is the caller's to keep.
+//
+// The rules are Go's (runtime.SetBlockProfileRate, runtime.SetMutexProfileFraction): each sample is complete
+// when recorded, so a rate that is changed leaves what was counted before true.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "agent/safe/contention_buckets.h"
+#include "agent/safe/lock_waiters.h"
+#include "agent/safe/types.h"
+#include "agent/safe/unwind.h"
+#include "agent/safe/waits.h"
+
+namespace profagent::safe {
+
+// A wait that is over.
+struct Wait {
+  WaitKind kind = WaitKind::kNone;
+  const void* object = nullptr;
+  Pc function = 0;  // the libc function that waited: the leaf of the stack
+  StartFrame caller;
+};
+
+class ContentionRecorder {
+ public:
+  // ns: a wait of that length or longer is always recorded, a shorter one with the probability length / rate
+  // and then counts for so many more. 0: off. Our thread.
+  void set_block_rate(std::int64_t rate) noexcept;
+  // One contended unlock in so many is recorded, and counts for all of them. 0: off. Our thread.
+  void set_mutex_fraction(std::int64_t fraction) noexcept;
+  // Whether rows tell locks, and their holders, apart. Our thread.
+  void set_labels(bool locks, bool holders) noexcept;
+
+  [[nodiscard]] std::int64_t block_rate() const noexcept {
+    return block_rate_.load(std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::int64_t mutex_fraction() const noexcept {
+    return mutex_fraction_.load(std::memory_order_relaxed);
+  }
+  // Somebody wants to know how long waits last.
+  [[nodiscard]] bool is_timing() const noexcept { return timing_.load(std::memory_order_relaxed); }
+  // Somebody wants to know who waits for a lock when it is unlocked.
+  [[nodiscard]] bool is_watching_locks() const noexcept {
+    return watching_locks_.load(std::memory_order_relaxed);
+  }
+
+  // CLOCK_MONOTONIC, ns.
+  [[nodiscard]] static Nanos now() noexcept;
+
+  void on_wait(const Wait& wait, Nanos duration, Pc holder) noexcept;
+
+  // What was waited for `lock`, in all, until now; to be called before the real unlock, after which the lock
+  // may be no more. 0: nothing to record.
+  [[nodiscard]] Nanos before_unlock(const void* lock, Pc caller) const noexcept;
+  // After it.
+  void on_unlock(const Wait& unlock, Nanos waited) noexcept;
+
+ private:
+  void update() noexcept;
+
+  std::atomic<std::int64_t> block_rate_{0};
+  std::atomic<std::int64_t> mutex_fraction_{0};
+  std::atomic<bool> timing_{false};
+  std::atomic<bool> watching_locks_{false};
+  std::atomic<bool> label_locks_{false};
+  std::atomic<bool> label_holders_{false};
+};
+
+extern constinit ContentionRecorder contention_recorder;
+
+}  // namespace profagent::safe

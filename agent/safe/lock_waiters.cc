@@ -1,0 +1,168 @@
+#include "agent/safe/lock_waiters.h"
+
+#include <type_traits>
+
+#include "agent/safe/counters.h"
+#include "agent/safe/lazy.h"
+
+namespace profagent::safe {
+
+constinit LockWaiters lock_waiters;
+static_assert(std::is_trivially_destructible_v<LockWaiters>);
+
+namespace {
+
+constexpr int kMaxTries = 64;
+
+constexpr unsigned kAddressBits = 47;
+constexpr std::uint64_t kAddressMask = (std::uint64_t{1} << kAddressBits) - 1;
+constexpr unsigned kBaseUnitBits = 30;
+constexpr std::uint64_t kBaseMask = (std::uint64_t{1} << (64 - kAddressBits)) - 1;
+constexpr unsigned kSumBits = 52;
+constexpr std::uint64_t kSumMask = (std::uint64_t{1} << kSumBits) - 1;
+constexpr std::uint64_t kMostWaiters = (std::uint64_t{1} << (64 - kSumBits)) - 1;
+constexpr unsigned kTimeUnitBits = 6;
+
+constexpr std::uint64_t base_of(Nanos now) noexcept {
+  return (static_cast<std::uint64_t>(now) >> kBaseUnitBits) & kBaseMask;
+}
+constexpr std::uint64_t lock_word(const void* lock, std::uint64_t base) noexcept {
+  return (reinterpret_cast<std::uintptr_t>(lock) & kAddressMask) | base << kAddressBits;
+}
+constexpr bool is_of(std::uint64_t word, const void* lock) noexcept {
+  return (word & kAddressMask) == (reinterpret_cast<std::uintptr_t>(lock) & kAddressMask);
+}
+constexpr std::uint64_t waiters_in(std::uint64_t sum) noexcept {
+  return sum >> kSumBits;
+}
+constexpr std::uint64_t sum_word(std::uint64_t waiters, std::uint64_t times) noexcept {
+  return waiters << kSumBits | times;
+}
+// In units of 64 ns since the base of `word`, which lies less than 2^47 ns back.
+constexpr std::uint64_t time_since_base(std::uint64_t word, Nanos now) noexcept {
+  const std::uint64_t base = word >> kAddressBits;
+  const std::uint64_t full_units = (base_of(now) - base) & kBaseMask;
+  constexpr std::uint64_t kInUnit = (std::uint64_t{1} << kBaseUnitBits) - 1;
+  return (full_units << kBaseUnitBits | (static_cast<std::uint64_t>(now) & kInUnit)) >> kTimeUnitBits;
+}
+
+}  // namespace
+
+// Each half by itself: a mixture of two states is refused by the exchange.
+LockWaiters::Entry LockWaiters::read(const Entry& entry) noexcept {
+  return {__atomic_load_n(&entry.lock, __ATOMIC_RELAXED), __atomic_load_n(&entry.sum, __ATOMIC_RELAXED)};
+}
+
+// cmpxchg16b, which is a full barrier. Nothing is published by an entry but itself.
+bool LockWaiters::exchange(Entry& entry, const Entry& expected, const Entry& desired) noexcept {
+  bool done = false;
+  std::uint64_t low = expected.lock;
+  std::uint64_t high = expected.sum;
+  asm volatile("lock cmpxchg16b %1"
+               : "=@ccz"(done), "+m"(entry), "+a"(low), "+d"(high)
+               : "b"(desired.lock), "c"(desired.sum)
+               : "memory");
+  return done;
+}
+
+std::size_t LockWaiters::line_of(const void* lock) noexcept {
+  return (reinterpret_cast<std::uintptr_t>(lock) >> 3) * 0x9e3779b97f4a7c15ULL >> 32 & (kLines - 1);
+}
+
+bool LockWaiters::prepare() noexcept {
+  return lazy_array(holders_, 1) != nullptr && lazy_array(lines_, kLines) != nullptr;
+}
+
+LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
+  Line* lines = lines_.load(std::memory_order_acquire);
+  if (lines == nullptr) return {};
+  const std::size_t line = line_of(lock);
+  for (int attempt = 0; attempt < kMaxTries; ++attempt) {
+    std::size_t place = kPerLine;
+    Entry present{};
+    for (std::size_t i = 0; i < kPerLine; ++i) {
+      const Entry entry = read(lines[line].entries[i]);
+      const bool is_free = waiters_in(entry.sum) == 0;
+      const bool is_ours = !is_free && is_of(entry.lock, lock) && waiters_in(entry.sum) < kMostWaiters;
+      if (!is_ours && !(is_free && place == kPerLine)) continue;
+      place = i;
+      present = entry;
+      if (is_ours) break;
+    }
+    if (place == kPerLine) break;
+    const bool is_first = waiters_in(present.sum) == 0;
+    Entry next{lock_word(lock, base_of(now)), 0};
+    if (!is_first) next.lock = present.lock;
+    const std::uint64_t times =
+        (present.sum & kSumMask) * (is_first ? 0 : 1) + time_since_base(next.lock, now);
+    if (times > kSumMask) break;
+    next.sum = sum_word(waiters_in(present.sum) + 1, times);
+    if (exchange(lines[line].entries[place], present, next)) {
+      const auto ticket = static_cast<std::uint32_t>(line * kPerLine + place + 1);
+      if (is_first) {
+        holders_.load(std::memory_order_relaxed)->holders[ticket - 1].store(0, std::memory_order_relaxed);
+      }
+      return {ticket};
+    }
+  }
+  count(counters.dropped_lock_waiters);
+  return {};
+}
+
+void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
+  if (ticket.place == 0) return;
+  const std::size_t index = ticket.place - 1;
+  Entry& entry = lines_.load(std::memory_order_acquire)[index / kPerLine].entries[index % kPerLine];
+  // Nobody else takes this waiter out, so each failed try is somebody's progress.
+  for (int attempt = 0; attempt < kMaxTries * kMaxTries; ++attempt) {
+    const Entry present = read(entry);
+    const std::uint64_t waiters = waiters_in(present.sum);
+    if (waiters == 0 || !is_of(present.lock, lock)) return;
+    const std::uint64_t times = present.sum & kSumMask;
+    Entry next{};
+    if (waiters > 1) next = {present.lock, sum_word(waiters - 1, times - times / waiters)};
+    if (exchange(entry, present, next)) return;
+  }
+  count(counters.dropped_lock_waiters);
+}
+
+Nanos LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept, Pc holder) noexcept {
+  Line* lines = lines_.load(std::memory_order_acquire);
+  if (lines == nullptr) return 0;
+  const std::size_t line = line_of(lock);
+  Nanos total = 0;
+  Nanos now = 0;
+  for (std::size_t i = 0; i < kPerLine; ++i) {
+    Entry& entry = lines[line].entries[i];
+    for (int attempt = 0; attempt < kMaxTries; ++attempt) {
+      const Entry present = read(entry);
+      const std::uint64_t waiters = waiters_in(present.sum);
+      if (waiters == 0 || !is_of(present.lock, lock)) break;
+      // Only a contended unlock pays for a clock.
+      if (now == 0) now = clock();
+      const std::uint64_t waited = waiters * time_since_base(present.lock, now);
+      const std::uint64_t times = present.sum & kSumMask;
+      Entry next{lock_word(lock, base_of(now)), 0};
+      next.sum = sum_word(waiters, waiters * time_since_base(next.lock, now));
+      if (!exchange(entry, present, next)) continue;
+      if (waited > times) total += static_cast<Nanos>((waited - times) << kTimeUnitBits);
+      holders_.load(std::memory_order_relaxed)
+          ->holders[line * kPerLine + i]
+          .store(holder, std::memory_order_relaxed);
+      break;
+    }
+  }
+  return total;
+}
+
+Pc LockWaiters::holder(Ticket ticket) const noexcept {
+  if (ticket.place == 0) return 0;
+  return holders_.load(std::memory_order_relaxed)->holders[ticket.place - 1].load(std::memory_order_relaxed);
+}
+
+void LockWaiters::forget_after_fork() noexcept {
+  Line* lines = lines_.load(std::memory_order_relaxed);
+  for (std::size_t i = 0; lines != nullptr && i < kLines; ++i) lines[i] = {};
+}
+
+}  // namespace profagent::safe

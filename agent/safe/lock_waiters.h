@@ -1,0 +1,72 @@
+// Who waits for which lock, kept apart from the locks: an unlock that finds waiters takes over what they have
+// waited since the last such unlock. Any thread; never waits; nothing of the program's is touched.
+//
+// An entry is one 16-byte word, changed by one compare-and-swap: the lock's address, how many wait, and the
+// sum of the times since which they wait. So an entry cannot be half changed, and one that is given to
+// another lock meanwhile makes the exchange fail. Four entries make a cache line, and a lock may be in any of
+// the four of its line, in more than one at the same time.
+//
+// Who leaves is taken out with the mean of the times, because a sum cannot tell whose was whose. After an
+// unlock all waiters have the same time (that of the unlock), and the one that leaves next is the one that
+// was woken, so that is exact but for those that came in between.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "agent/safe/types.h"
+
+namespace profagent::safe {
+
+class LockWaiters {
+ public:
+  // The place where a waiter was entered.
+  struct Ticket {
+    std::uint32_t place = 0;  // 1 and up; 0: none
+  };
+
+  // Our thread, before the first waiter. False when there is no memory.
+  [[nodiscard]] bool prepare() noexcept;
+
+  // The calling thread is about to wait for `lock`. No ticket when the line is full (counted).
+  [[nodiscard]] Ticket join(const void* lock, Nanos now) noexcept;
+  void leave(const void* lock, Ticket ticket) noexcept;
+
+  // `lock` is about to be released by the function at `holder`: what its waiters have waited since the last
+  // call, in all, ns; 0 when nobody waits. Their clocks start again.
+  [[nodiscard]] Nanos take_over(const void* lock, Nanos (*clock)() noexcept, Pc holder) noexcept;
+
+  // Who released the lock of this ticket last; 0: nobody yet. Before leave().
+  [[nodiscard]] Pc holder(Ticket ticket) const noexcept;
+
+  // In the child of fork(), which has one thread: nobody waits.
+  void forget_after_fork() noexcept;
+
+ private:
+  // lock: 47 bits, and above them the time that `sum` counts from, in units of 2^30 ns, modulo 2^17.
+  // sum: 12 bits of how many, 52 bits of the sum of their times, in units of 64 ns.
+  struct alignas(16) Entry {
+    std::uint64_t lock;
+    std::uint64_t sum;
+  };
+  static constexpr std::size_t kPerLine = 4;
+  static constexpr std::size_t kLines = 1024;
+  struct alignas(64) Line {
+    Entry entries[kPerLine];
+  };
+  struct Holders {
+    std::atomic<Pc> holders[kLines * kPerLine];
+  };
+
+  static Entry read(const Entry& entry) noexcept;
+  static bool exchange(Entry& entry, const Entry& expected, const Entry& desired) noexcept;
+  [[nodiscard]] static std::size_t line_of(const void* lock) noexcept;
+
+  std::atomic<Line*> lines_{nullptr};
+  std::atomic<Holders*> holders_{nullptr};
+};
+
+extern constinit LockWaiters lock_waiters;
+
+}  // namespace profagent::safe

@@ -1,0 +1,250 @@
+#include "agent/service/contention_profile.h"
+
+#include <array>
+#include <string>
+#include <utility>
+
+#include "agent/safe/contention_buckets.h"
+#include "agent/safe/contention_recorder.h"
+#include "agent/service/stacks.h"
+#include "agent/service/text_parts.h"
+#include "encoder/delta.h"
+#include "encoder/pprof.h"
+#include "encoder/text.h"
+
+namespace profagent::service {
+
+namespace {
+
+constexpr encoder::TypeAndUnit kSampleTypes[] = {{"contentions", "count"}, {"delay", "nanoseconds"}};
+
+// All that tells the two profiles apart.
+struct ContentionProfile {
+  ProfileKind kind;
+  ContentionKind contention;
+  safe::ContentionBuckets& buckets;
+  encoder::ContentionText::Kind text;
+  std::string_view variable;
+  std::string_view setting;
+};
+
+const ContentionProfile kBlock{
+    .kind =
+        {.name = "block",
+         .sentence =
+             "How long threads waited for locks, conditions, other threads and input, by where they waited."},
+    .contention = ContentionKind::kBlock,
+    .buckets = safe::block_buckets,
+    .text = encoder::ContentionText::Kind::kBlock,
+    .variable = "PROFAGENT_BLOCK_PROFILE_RATE",
+    .setting = "block_profile_rate"};
+const ContentionProfile kMutex{
+    .kind = {.name = "mutex",
+             .sentence = "How long threads waited for a lock, by where the one that held it gave it back."},
+    .contention = ContentionKind::kMutex,
+    .buckets = safe::mutex_buckets,
+    .text = encoder::ContentionText::Kind::kMutex,
+    .variable = "PROFAGENT_MUTEX_PROFILE_FRACTION",
+    .setting = "mutex_profile_fraction"};
+
+struct Row {
+  safe::ContentionKey key;
+  std::int64_t count;
+  std::int64_t nanos;
+};
+
+std::vector<Row> read_rows(const safe::ContentionBuckets& buckets) {
+  std::vector<Row> rows;
+  rows.reserve(buckets.size());
+  buckets.for_each([&](const safe::ContentionBucket& row) {
+    const std::uint64_t nanos = row.nanos.load(std::memory_order_acquire);
+    const std::uint64_t count = row.count.load(std::memory_order_relaxed);
+    rows.push_back({row, static_cast<std::int64_t>(count / safe::ContentionBucket::kCountUnit),
+                    static_cast<std::int64_t>(nanos)});
+  });
+  return rows;
+}
+
+std::string hex(const void* address) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (auto left = reinterpret_cast<std::uintptr_t>(address); left != 0; left >>= 4)
+    text.insert(text.begin(), kDigits[left & 15]);
+  return "0x" + text;
+}
+
+std::vector<safe::StackId> stacks_of(const std::vector<Row>& rows) {
+  std::vector<safe::StackId> stacks;
+  stacks.reserve(rows.size());
+  for (const Row& row : rows) stacks.push_back(row.key.stack);
+  return stacks;
+}
+
+// `?labels=lock,holder`
+struct Labels {
+  bool locks = false;
+  bool holders = false;
+};
+
+Labels parse_labels(std::string_view text) {
+  Labels labels;
+  while (!text.empty()) {
+    const std::size_t comma = text.find(',');
+    const std::string_view name = text.substr(0, comma);
+    text = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
+    if (name == "lock") {
+      labels.locks = true;
+    } else if (name == "holder") {
+      labels.holders = true;
+    } else {
+      throw BadRequest(
+          "invalid value for \"labels\" - must be \"lock\", \"holder\" or both, separated by a comma");
+    }
+  }
+  return labels;
+}
+
+std::int64_t parse_rate(std::string_view text) {
+  if (text.empty()) return 0;
+  const auto rate = parse_int(text);
+  if (!rate || *rate <= 0) throw BadRequest("invalid value for \"rate\" - must be a positive integer");
+  return *rate;
+}
+
+class ContentionSource final : public ProfileSource {
+ public:
+  ContentionSource(const ContentionProfile& what, Symbolizer& symbolizer, ContentionRates& rates)
+      : what_(what), symbolizer_(symbolizer), rates_(rates) {}
+
+  [[nodiscard]] const ProfileKind& kind() const override { return what_.kind; }
+  std::uint64_t count() override { return what_.buckets.size(); }
+  std::string state() override;
+  std::string snapshot(const Query& query) override;
+  std::string text(std::int64_t debug, const Query& query) override;
+  std::unique_ptr<Collection> begin(double seconds, const Query& query) override;
+
+  [[nodiscard]] encoder::Profile profile(const Labels& labels);
+
+ private:
+  [[nodiscard]] std::int64_t rate() const;
+  [[nodiscard]] std::string holder_name(safe::Pc pc);
+
+  const ContentionProfile& what_;
+  Symbolizer& symbolizer_;
+  ContentionRates& rates_;
+};
+
+class ContentionDelta final : public Collection {
+ public:
+  ContentionDelta(ContentionSource& source, ContentionRates& rates, ContentionKind kind, std::int64_t rate,
+                  const Labels& labels)
+      : source_(source),
+        labels_(labels),
+        request_(std::make_unique<ContentionRates::Request>(rates, kind, rate, labels.locks, labels.holders)),
+        started_(monotonic_nanos()),
+        before_(source.profile(labels)) {}
+  std::string finish() override {
+    encoder::Profile delta = encoder::delta(before_, source_.profile(labels_));
+    delta.set_duration(monotonic_nanos() - started_);
+    request_.reset();
+    return encoder::gzipped_pprof(delta);
+  }
+
+ private:
+  ContentionSource& source_;
+  Labels labels_;
+  std::unique_ptr<ContentionRates::Request> request_;
+  std::int64_t started_;
+  encoder::Profile before_;
+};
+
+std::int64_t ContentionSource::rate() const {
+  return what_.contention == ContentionKind::kBlock ? safe::contention_recorder.block_rate()
+                                                    : safe::contention_recorder.mutex_fraction();
+}
+
+std::string ContentionSource::state() {
+  if (rate() != 0) return {};
+  const std::string name(what_.kind.name);
+  return "off: " + std::string(what_.variable) + " is 0. For one request: /debug/pprof/" + name +
+         "?seconds=10&rate=1; from now on: curl -X PUT -H 'Content-Type: application/json' -d '{\"" +
+         std::string(what_.setting) + "\": 1}' to /debug/pprof/config";
+}
+
+std::string ContentionSource::holder_name(safe::Pc pc) {
+  const std::uintptr_t pcs[] = {pc};
+  const ModuleSet modules = ModuleSet::now({});
+  return symbolizer_.resolve(modules, pcs).front().symbol->name;
+}
+
+encoder::Profile ContentionSource::profile(const Labels& labels) {
+  encoder::Profile profile(kSampleTypes);
+  profile.set_time(unix_nanos());
+  profile.set_period({"contentions", "count"}, 1);
+  if (const std::string why = state(); !why.empty()) profile.add_comment(why);
+  for (const std::string& loss : losses()) profile.add_comment(loss);
+
+  const std::vector<Row> rows = read_rows(what_.buckets);
+  const ReadableStacks stacks(symbolizer_, stacks_of(rows), LeafFrames::kAll);
+  const std::vector<encoder::LocationIndex> locations = stacks.describe(profile);
+  const bool tell_kind = what_.contention == ContentionKind::kBlock || labels.locks;
+
+  std::vector<std::uint32_t> positions;
+  std::vector<encoder::LocationIndex> stack;
+  std::vector<encoder::Label> sample_labels;
+  const auto add_label = [&](std::string_view key, std::string_view value) {
+    sample_labels.push_back({.key = profile.intern(key), .text = profile.intern(value)});
+  };
+  for (const Row& row : rows) {
+    stacks.positions(row.key.stack, positions);
+    stack.clear();
+    for (const std::uint32_t position : positions) stack.push_back(locations[position]);
+    sample_labels.clear();
+    if (tell_kind) add_label("wait", safe::text_of(row.key.kind));
+    if (labels.locks && row.key.lock != nullptr) add_label("lock", hex(row.key.lock));
+    if (labels.holders && row.key.holder != 0) add_label("holder", holder_name(row.key.holder));
+    const std::int64_t values[] = {row.count, row.nanos};
+    profile.add_sample(stack, values, sample_labels);
+  }
+  return profile;
+}
+
+std::string ContentionSource::snapshot(const Query& query) {
+  return encoder::gzipped_pprof(profile(parse_labels(query.get("labels"))));
+}
+
+std::string ContentionSource::text(std::int64_t /*debug*/, const Query& /*query*/) {
+  const std::vector<Row> rows = read_rows(what_.buckets);
+  const ReadableStacks stacks(symbolizer_, stacks_of(rows), LeafFrames::kAll);
+  const TextFrames frames(stacks);
+  std::vector<std::vector<std::uint32_t>> positions(rows.size());
+  std::vector<encoder::ContentionTextRecord> records;
+  records.reserve(rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    stacks.positions(rows[i].key.stack, positions[i]);
+    records.push_back({rows[i].nanos, rows[i].count, positions[i]});
+  }
+  const std::string memory_map = executable_memory_map();
+  encoder::StringSink sink;
+  encoder::write_contention_text(
+      {.kind = what_.text, .frames = frames.frames(), .records = records, .memory_map = memory_map}, sink);
+  return sink.take();
+}
+
+std::unique_ptr<Collection> ContentionSource::begin(double /*seconds*/, const Query& query) {
+  const Labels labels = parse_labels(query.get("labels"));
+  return std::make_unique<ContentionDelta>(*this, rates_, what_.contention, parse_rate(query.get("rate")),
+                                           labels);
+}
+
+}  // namespace
+
+std::vector<std::unique_ptr<ProfileSource>> make_contention_sources(Symbolizer& symbolizer,
+                                                                    ContentionRates& rates) {
+  std::vector<std::unique_ptr<ProfileSource>> sources;
+  sources.push_back(std::make_unique<ContentionSource>(kBlock, symbolizer, rates));
+  sources.push_back(std::make_unique<ContentionSource>(kMutex, symbolizer, rates));
+  return sources;
+}
+
+}  // namespace profagent::service

@@ -1,0 +1,99 @@
+// Mutexes and read-write locks. A lock is tried first, so that one that is free costs no more than that; an
+// unlock costs the look at one word, as long as nobody asks who waits.
+//
+// Only EBUSY says that the lock is taken: EOWNERDEAD has taken it.
+#include <threads.h>
+
+#include "hooks/export.h"
+#include "hooks/real.h"
+#include "hooks/waiting.h"
+
+namespace profagent::hooks {
+
+using safe::WaitKind;
+
+extern "C" {
+
+PROFAGENT_EXPORT int pthread_mutex_lock(pthread_mutex_t* mutex) {
+  if (const int tried = real::pthread_mutex_trylock(mutex); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kMutex, real::pthread_mutex_lock>(mutex);
+}
+
+PROFAGENT_EXPORT int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* until) {
+  if (const int tried = real::pthread_mutex_trylock(mutex); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kMutex, real::pthread_mutex_timedlock>(mutex, until);
+}
+
+PROFAGENT_EXPORT int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock, const timespec* until) {
+  if (const int tried = real::pthread_mutex_trylock(mutex); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kMutex, real::pthread_mutex_clocklock>(mutex, clock, until);
+}
+
+PROFAGENT_EXPORT int pthread_mutex_unlock(pthread_mutex_t* mutex) {
+  return unlock_in<WaitKind::kMutex, real::pthread_mutex_unlock>(mutex);
+}
+
+// Names that old libraries were linked with.
+PROFAGENT_EXPORT int __pthread_mutex_lock(pthread_mutex_t* mutex) {
+  if (const int tried = real::pthread_mutex_trylock(mutex); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kMutex, real::pthread_mutex_lock>(mutex);
+}
+
+PROFAGENT_EXPORT int __pthread_mutex_unlock(pthread_mutex_t* mutex) {
+  return unlock_in<WaitKind::kMutex, real::pthread_mutex_unlock>(mutex);
+}
+
+PROFAGENT_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t* lock) {
+  if (const int tried = real::pthread_rwlock_tryrdlock(lock); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_rdlock>(lock);
+}
+
+PROFAGENT_EXPORT int pthread_rwlock_timedrdlock(pthread_rwlock_t* lock, const timespec* until) {
+  if (const int tried = real::pthread_rwlock_tryrdlock(lock); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_timedrdlock>(lock, until);
+}
+
+PROFAGENT_EXPORT int pthread_rwlock_clockrdlock(pthread_rwlock_t* lock, clockid_t clock,
+                                                const timespec* until) {
+  if (const int tried = real::pthread_rwlock_tryrdlock(lock); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_clockrdlock>(lock, clock, until);
+}
+
+PROFAGENT_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t* lock) {
+  if (const int tried = real::pthread_rwlock_trywrlock(lock); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_wrlock>(lock);
+}
+
+PROFAGENT_EXPORT int pthread_rwlock_timedwrlock(pthread_rwlock_t* lock, const timespec* until) {
+  if (const int tried = real::pthread_rwlock_trywrlock(lock); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_timedwrlock>(lock, until);
+}
+
+PROFAGENT_EXPORT int pthread_rwlock_clockwrlock(pthread_rwlock_t* lock, clockid_t clock,
+                                                const timespec* until) {
+  if (const int tried = real::pthread_rwlock_trywrlock(lock); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_clockwrlock>(lock, clock, until);
+}
+
+PROFAGENT_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t* lock) {
+  return unlock_in<WaitKind::kRwlock, real::pthread_rwlock_unlock>(lock);
+}
+
+// C11: the same under other names, with answers of its own.
+PROFAGENT_EXPORT int mtx_lock(mtx_t* mutex) {
+  if (const int tried = real::mtx_trylock(mutex); tried != thrd_busy) return tried;
+  return wait_for_lock<WaitKind::kMutex, real::mtx_lock>(mutex);
+}
+
+PROFAGENT_EXPORT int mtx_timedlock(mtx_t* mutex, const timespec* until) {
+  if (const int tried = real::mtx_trylock(mutex); tried != thrd_busy) return tried;
+  return wait_for_lock<WaitKind::kMutex, real::mtx_timedlock>(mutex, until);
+}
+
+PROFAGENT_EXPORT int mtx_unlock(mtx_t* mutex) {
+  return unlock_in<WaitKind::kMutex, real::mtx_unlock>(mutex);
+}
+
+}  // extern "C"
+
+}  // namespace profagent::hooks

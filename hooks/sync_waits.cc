@@ -1,0 +1,104 @@
+// Condition variables, semaphores, barriers, futexes, the end of a thread. Most are cancellation points.
+#include <linux/futex.h>
+#include <semaphore.h>
+#include <sys/syscall.h>
+#include <threads.h>
+
+#include "hooks/export.h"
+#include "hooks/real.h"
+#include "hooks/waiting.h"
+
+namespace profagent::hooks {
+
+using safe::WaitKind;
+
+namespace {
+
+// One that can be had at once is not waited for. Asked, not tried: sem_wait() acts on a cancellation even
+// then.
+bool is_free(sem_t* semaphore) {
+  int value = 0;
+  return real::sem_getvalue(semaphore, &value) == 0 && value > 0;
+}
+
+const void* object_of(pthread_t thread) {
+  return reinterpret_cast<const void*>(thread);
+}
+
+bool is_wait(long futex_operation) {
+  const long command = futex_operation & FUTEX_CMD_MASK;
+  return command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET || command == FUTEX_LOCK_PI;
+}
+
+}  // namespace
+
+extern "C" {
+
+PROFAGENT_EXPORT int pthread_cond_wait(pthread_cond_t* cond, pthread_mutex_t* mutex) {
+  return wait_for_cond<real::pthread_cond_wait>(cond, mutex);
+}
+
+PROFAGENT_EXPORT int pthread_cond_timedwait(pthread_cond_t* cond, pthread_mutex_t* mutex,
+                                            const timespec* until) {
+  return wait_for_cond<real::pthread_cond_timedwait>(cond, mutex, until);
+}
+
+PROFAGENT_EXPORT int pthread_cond_clockwait(pthread_cond_t* cond, pthread_mutex_t* mutex, clockid_t clock,
+                                            const timespec* until) {
+  return wait_for_cond<real::pthread_cond_clockwait>(cond, mutex, clock, until);
+}
+
+PROFAGENT_EXPORT int cnd_wait(cnd_t* cond, mtx_t* mutex) {
+  return wait_for_cond<real::cnd_wait>(cond, mutex);
+}
+
+PROFAGENT_EXPORT int cnd_timedwait(cnd_t* cond, mtx_t* mutex, const timespec* until) {
+  return wait_for_cond<real::cnd_timedwait>(cond, mutex, until);
+}
+
+PROFAGENT_EXPORT int sem_wait(sem_t* semaphore) {
+  if (is_free(semaphore)) return real::sem_wait(semaphore);
+  return wait_in<WaitKind::kSemaphore, real::sem_wait>(semaphore, semaphore);
+}
+
+PROFAGENT_EXPORT int sem_timedwait(sem_t* semaphore, const timespec* until) {
+  if (is_free(semaphore)) return real::sem_timedwait(semaphore, until);
+  return wait_in<WaitKind::kSemaphore, real::sem_timedwait>(semaphore, semaphore, until);
+}
+
+PROFAGENT_EXPORT int sem_clockwait(sem_t* semaphore, clockid_t clock, const timespec* until) {
+  if (is_free(semaphore)) return real::sem_clockwait(semaphore, clock, until);
+  return wait_in<WaitKind::kSemaphore, real::sem_clockwait>(semaphore, semaphore, clock, until);
+}
+
+PROFAGENT_EXPORT int pthread_barrier_wait(pthread_barrier_t* barrier) {
+  return wait_in<WaitKind::kBarrier, real::pthread_barrier_wait>(barrier, barrier);
+}
+
+PROFAGENT_EXPORT int pthread_join(pthread_t thread, void** result) {
+  return wait_in<WaitKind::kJoin, real::pthread_join>(object_of(thread), thread, result);
+}
+
+PROFAGENT_EXPORT int pthread_timedjoin_np(pthread_t thread, void** result, const timespec* until) {
+  return wait_in<WaitKind::kJoin, real::pthread_timedjoin_np>(object_of(thread), thread, result, until);
+}
+
+PROFAGENT_EXPORT int pthread_clockjoin_np(pthread_t thread, void** result, clockid_t clock,
+                                          const timespec* until) {
+  return wait_in<WaitKind::kJoin, real::pthread_clockjoin_np>(object_of(thread), thread, result, clock,
+                                                              until);
+}
+
+PROFAGENT_EXPORT int thrd_join(thrd_t thread, int* result) {
+  return wait_in<WaitKind::kJoin, real::thrd_join>(object_of(thread), thread, result);
+}
+
+// How absl::Mutex, Rust's standard locks and C++20's atomic::wait block.
+PROFAGENT_EXPORT long syscall(long number, long a, long b, long c, long d, long e, long f) {
+  if (number != SYS_futex || !is_wait(b)) return real::syscall(number, a, b, c, d, e, f);
+  return wait_in<WaitKind::kFutex, real::syscall>(reinterpret_cast<const void*>(a), number, a, b, c, d, e, f);
+}
+
+}  // extern "C"
+
+}  // namespace profagent::hooks

@@ -1,0 +1,46 @@
+#include "hooks/waiting.h"
+
+#include "agent/safe/threads.h"
+
+namespace profagent::hooks {
+
+using safe::contention_recorder;
+using safe::lock_waiters;
+
+WaitBegin begin_wait(const safe::Wait& wait, bool is_lock) noexcept {
+  const safe::SafeSection keeps_errno;
+  WaitBegin begin;
+  if (safe::ThreadSlot* slot = safe::threads.current(); slot != nullptr) {
+    begin.site = &slot->wait;
+    begin.site->publish(wait.kind, wait.object, wait.caller);
+  }
+  const bool is_watched = is_lock && contention_recorder.is_watching_locks();
+  if (is_watched || contention_recorder.is_timing()) begin.at = safe::ContentionRecorder::now();
+  // Before it blocks, so that the one who unlocks meets it.
+  if (is_watched) begin.ticket = lock_waiters.join(wait.object, begin.at);
+  return begin;
+}
+
+void end_wait(const WaitBegin& begin, const safe::Wait& wait) noexcept {
+  const safe::SafeSection keeps_errno;
+  safe::Pc holder = 0;
+  if (begin.ticket.place != 0) {
+    holder = lock_waiters.holder(begin.ticket);
+    lock_waiters.leave(wait.object, begin.ticket);
+  }
+  if (begin.site != nullptr) begin.site->withdraw();
+  if (begin.at != 0) contention_recorder.on_wait(wait, safe::ContentionRecorder::now() - begin.at, holder);
+}
+
+safe::Nanos before_unlock(const safe::Wait& unlock) noexcept {
+  if (!contention_recorder.is_watching_locks()) return 0;
+  return contention_recorder.before_unlock(unlock.object,
+                                           safe::caller_pc(safe::ReturnAddress{unlock.caller.pc}));
+}
+
+void record_unlock(const safe::Wait& unlock, safe::Nanos waited) noexcept {
+  const safe::SafeSection keeps_errno;
+  contention_recorder.on_unlock(unlock, waited);
+}
+
+}  // namespace profagent::hooks
