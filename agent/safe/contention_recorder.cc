@@ -52,7 +52,8 @@ void ContentionRecorder::set_block_rate(std::int64_t rate) noexcept {
 }
 
 void ContentionRecorder::set_mutex_fraction(std::int64_t fraction) noexcept {
-  mutex_fraction_.store(std::max<std::int64_t>(fraction, 0), std::memory_order_relaxed);
+  if (fraction < 0) return;
+  mutex_fraction_.store(fraction, std::memory_order_relaxed);
   update();
 }
 

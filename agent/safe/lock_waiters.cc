@@ -22,6 +22,8 @@ constexpr unsigned kSumBits = 52;
 constexpr std::uint64_t kSumMask = (std::uint64_t{1} << kSumBits) - 1;
 constexpr std::uint64_t kMostWaiters = (std::uint64_t{1} << (64 - kSumBits)) - 1;
 constexpr unsigned kTimeUnitBits = 6;
+// A clock is read a little before the table is changed, at most so many base units.
+constexpr std::uint64_t kMostUnitsEarly = 60;
 
 constexpr std::uint64_t base_of(Nanos now) noexcept {
   return (static_cast<std::uint64_t>(now) >> kBaseUnitBits) & kBaseMask;
@@ -38,10 +40,12 @@ constexpr std::uint64_t waiters_in(std::uint64_t sum) noexcept {
 constexpr std::uint64_t sum_word(std::uint64_t waiters, std::uint64_t times) noexcept {
   return waiters << kSumBits | times;
 }
-// In units of 64 ns since the base of `word`, which lies less than 2^47 ns back.
+// In units of 64 ns since the base of `word`, which lies less than 2^47 ns back (but for a minute), or a
+// moment ahead, when somebody who read the clock later came first: then 0.
 constexpr std::uint64_t time_since_base(std::uint64_t word, Nanos now) noexcept {
   const std::uint64_t base = word >> kAddressBits;
   const std::uint64_t full_units = (base_of(now) - base) & kBaseMask;
+  if (full_units > kBaseMask - kMostUnitsEarly) return 0;
   constexpr std::uint64_t kInUnit = (std::uint64_t{1} << kBaseUnitBits) - 1;
   return (full_units << kBaseUnitBits | (static_cast<std::uint64_t>(now) & kInUnit)) >> kTimeUnitBits;
 }
