@@ -57,6 +57,17 @@ TEST_CASE("our thread makes way for a call that wants the process to have one th
   CHECK(victim.finish().ok());
 }
 
+TEST_CASE("a program that changes its rights and then only waits is woken again", "[G1][H1]") {
+  Victim victim("drop_rights");
+  for (int round = 0; round < 3; ++round) {
+    CHECK(victim.get("/debug/pprof/heap").status == 200);
+    CHECK(thread_count(victim.process().pid()) == 2);
+    victim.command("drop");
+    CHECK(thread_count(victim.process().pid()) == 1);
+  }
+  CHECK(victim.get("/debug/pprof/heap").status == 200);
+}
+
 TEST_CASE("a program that handles SIGURG itself is woken by another signal", "[D4][H1]") {
   for (const char* how : {"sigaction", "signal"}) {
     CAPTURE(how);
