@@ -15,8 +15,9 @@ void* mallocx(std::size_t size, int flags) {
 PROFAGENT_EXPORT(rallocx)
 void* rallocx(void* block, std::size_t size, int flags) {
   const bool due = safe::HeapRecorder::is_due(size);
+  const std::uintptr_t caller = safe::caller_frame().sp;
   return reallocate_recorded(block, size, due, [&] {
-    Composed composed;
+    Composed composed(caller);
     return real::rallocx(block, size, flags);
   });
 }
