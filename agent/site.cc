@@ -41,6 +41,11 @@ service::Site make_site(SiteParts parts) {
     return names;
   };
   site.settings = service::setting_views;
+  site.change_settings = [shared](std::span<const service::SettingChange> changes) {
+    std::string problem = service::change_settings(changes);
+    if (problem.empty()) shared->contention_rates.update();
+    return problem;
+  };
   site.facts = [shared, service_facts = std::move(parts.service_facts)] {
     std::vector<service::Fact> facts = service_facts();
     const std::vector<service::Fact> more = service::agent_facts(shared->info);

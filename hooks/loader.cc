@@ -9,7 +9,8 @@ namespace profagent::hooks {
 
 extern "C" {
 
-PROFAGENT_EXPORT int dlclose(void* handle) {
+PROFAGENT_EXPORT(dlclose)
+int dlclose(void* handle) {
   const int result = real::dlclose(handle);
   safe::module_log.on_unload();
   safe::forget_unwind_rules();

@@ -65,7 +65,7 @@ void leave_frees_alone() noexcept {
 
 void record_allocation(void* block, std::size_t size, const safe::StartFrame& caller) noexcept {
   {
-    safe::SafeSection section;
+    safe::SafeSection section(caller.sp);
     if (!section) return safe::heap_recorder.pass_over(size);
     const std::uint64_t rate = safe::heap_recorder.wants(size);
     if (rate != 0 && block != nullptr) safe::heap_recorder.on_alloc(block, size, rate, caller);
@@ -76,13 +76,15 @@ void record_allocation(void* block, std::size_t size, const safe::StartFrame& ca
 
 extern "C" {
 
-PROFAGENT_EXPORT void* malloc(std::size_t size) {
+PROFAGENT_EXPORT(malloc)
+void* malloc(std::size_t size) {
   if (safe::HeapRecorder::is_due(size)) [[unlikely]]
     return malloc_slow(size);
   return real::malloc(size);
 }
 
-PROFAGENT_EXPORT void* calloc(std::size_t count, std::size_t size) {
+PROFAGENT_EXPORT(calloc)
+void* calloc(std::size_t count, std::size_t size) {
   std::size_t bytes = 0;
   // What overflows cannot be allocated: the real function says so.
   if (__builtin_mul_overflow(count, size, &bytes)) [[unlikely]]
@@ -92,14 +94,16 @@ PROFAGENT_EXPORT void* calloc(std::size_t count, std::size_t size) {
   return real::calloc(count, size);
 }
 
-PROFAGENT_EXPORT void* realloc(void* block, std::size_t size) {
+PROFAGENT_EXPORT(realloc)
+void* realloc(void* block, std::size_t size) {
   const bool due = safe::HeapRecorder::is_due(size);
   if (due || may_be_sampled(block)) [[unlikely]]
     return realloc_slow(block, size, due);
   return real::realloc(block, size);
 }
 
-PROFAGENT_EXPORT void free(void* block) {
+PROFAGENT_EXPORT(free)
+void free(void* block) {
   return free_entry(block);
 }
 

@@ -18,17 +18,20 @@ std::size_t whole_pages(std::size_t size) {
 
 extern "C" {
 
-PROFAGENT_EXPORT void* reallocarray(void* block, std::size_t count, std::size_t size) {
+PROFAGENT_EXPORT(reallocarray)
+void* reallocarray(void* block, std::size_t count, std::size_t size) {
   std::size_t bytes = 0;
   if (__builtin_mul_overflow(count, size, &bytes)) return real::reallocarray(block, count, size);
   const bool due = safe::HeapRecorder::is_due(bytes);
+  const std::uintptr_t caller = safe::caller_frame().sp;
   return reallocate_recorded(block, bytes, due, [&] {
-    Composed composed;
+    Composed composed(caller);
     return real::reallocarray(block, count, size);
   });
 }
 
-PROFAGENT_EXPORT int posix_memalign(void** block, std::size_t alignment, std::size_t size) {
+PROFAGENT_EXPORT(posix_memalign)
+int posix_memalign(void** block, std::size_t alignment, std::size_t size) {
   int result = 0;
   allocate_composed(size, [&]() -> void* {
     result = real::posix_memalign(block, alignment, size);
@@ -37,19 +40,23 @@ PROFAGENT_EXPORT int posix_memalign(void** block, std::size_t alignment, std::si
   return result;
 }
 
-PROFAGENT_EXPORT void* aligned_alloc(std::size_t alignment, std::size_t size) {
+PROFAGENT_EXPORT(aligned_alloc)
+void* aligned_alloc(std::size_t alignment, std::size_t size) {
   return allocate_composed(size, [&] { return real::aligned_alloc(alignment, size); });
 }
 
-PROFAGENT_EXPORT void* memalign(std::size_t alignment, std::size_t size) {
+PROFAGENT_EXPORT(memalign)
+void* memalign(std::size_t alignment, std::size_t size) {
   return allocate_composed(size, [&] { return real::memalign(alignment, size); });
 }
 
-PROFAGENT_EXPORT void* valloc(std::size_t size) {
+PROFAGENT_EXPORT(valloc)
+void* valloc(std::size_t size) {
   return allocate_composed(size, [&] { return real::valloc(size); });
 }
 
-PROFAGENT_EXPORT void* pvalloc(std::size_t size) {
+PROFAGENT_EXPORT(pvalloc)
+void* pvalloc(std::size_t size) {
   return allocate_composed(whole_pages(size), [&] { return real::pvalloc(size); });
 }
 

@@ -17,18 +17,20 @@ void forget(void* block) {
 
 extern "C" {
 
-PROFAGENT_EXPORT void cfree(void* block) {
+PROFAGENT_EXPORT(cfree)
+void cfree(void* block) {
   forget(block);
   real::cfree(block);
 }
 
 // Weak, as C23's are in a libc that does not have them yet: a program may bring its own.
-[[gnu::weak]] PROFAGENT_EXPORT void free_sized(void* block, std::size_t size) {
+PROFAGENT_EXPORT(free_sized) __attribute__((weak)) void free_sized(void* block, std::size_t size) {
   forget(block);
   real::free_sized(block, size);
 }
 
-[[gnu::weak]] PROFAGENT_EXPORT void free_aligned_sized(void* block, std::size_t alignment, std::size_t size) {
+PROFAGENT_EXPORT(free_aligned_sized)
+__attribute__((weak)) void free_aligned_sized(void* block, std::size_t alignment, std::size_t size) {
   forget(block);
   real::free_aligned_sized(block, alignment, size);
 }

@@ -7,25 +7,30 @@ namespace profagent::hooks {
 
 extern "C" {
 
-PROFAGENT_EXPORT void* mallocx(std::size_t size, int flags) {
+PROFAGENT_EXPORT(mallocx)
+void* mallocx(std::size_t size, int flags) {
   return allocate_composed(size, [&] { return real::mallocx(size, flags); });
 }
 
-PROFAGENT_EXPORT void* rallocx(void* block, std::size_t size, int flags) {
+PROFAGENT_EXPORT(rallocx)
+void* rallocx(void* block, std::size_t size, int flags) {
   const bool due = safe::HeapRecorder::is_due(size);
+  const std::uintptr_t caller = safe::caller_frame().sp;
   return reallocate_recorded(block, size, due, [&] {
-    Composed composed;
+    Composed composed(caller);
     return real::rallocx(block, size, flags);
   });
 }
 
-PROFAGENT_EXPORT void dallocx(void* block, int flags) {
+PROFAGENT_EXPORT(dallocx)
+void dallocx(void* block, int flags) {
   if (may_be_sampled(block)) [[unlikely]]
     safe::heap_recorder.on_free(block);
   real::dallocx(block, flags);
 }
 
-PROFAGENT_EXPORT void sdallocx(void* block, std::size_t size, int flags) {
+PROFAGENT_EXPORT(sdallocx)
+void sdallocx(void* block, std::size_t size, int flags) {
   if (may_be_sampled(block)) [[unlikely]]
     safe::heap_recorder.on_free(block);
   real::sdallocx(block, size, flags);

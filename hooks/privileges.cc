@@ -52,61 +52,75 @@ int without_our_thread(Call call) {
 
 extern "C" {
 
-PROFAGENT_EXPORT int setuid(uid_t user) {
+PROFAGENT_EXPORT(setuid)
+int setuid(uid_t user) {
   return without_our_thread([=] { return real::setuid(user); });
 }
 
-PROFAGENT_EXPORT int setgid(gid_t group) {
+PROFAGENT_EXPORT(setgid)
+int setgid(gid_t group) {
   return without_our_thread([=] { return real::setgid(group); });
 }
 
-PROFAGENT_EXPORT int seteuid(uid_t user) {
+PROFAGENT_EXPORT(seteuid)
+int seteuid(uid_t user) {
   return without_our_thread([=] { return real::seteuid(user); });
 }
 
-PROFAGENT_EXPORT int setegid(gid_t group) {
+PROFAGENT_EXPORT(setegid)
+int setegid(gid_t group) {
   return without_our_thread([=] { return real::setegid(group); });
 }
 
-PROFAGENT_EXPORT int setreuid(uid_t real_user, uid_t user) {
+PROFAGENT_EXPORT(setreuid)
+int setreuid(uid_t real_user, uid_t user) {
   return without_our_thread([=] { return real::setreuid(real_user, user); });
 }
 
-PROFAGENT_EXPORT int setregid(gid_t real_group, gid_t group) {
+PROFAGENT_EXPORT(setregid)
+int setregid(gid_t real_group, gid_t group) {
   return without_our_thread([=] { return real::setregid(real_group, group); });
 }
 
-PROFAGENT_EXPORT int setresuid(uid_t real_user, uid_t user, uid_t saved_user) {
+PROFAGENT_EXPORT(setresuid)
+int setresuid(uid_t real_user, uid_t user, uid_t saved_user) {
   return without_our_thread([=] { return real::setresuid(real_user, user, saved_user); });
 }
 
-PROFAGENT_EXPORT int setresgid(gid_t real_group, gid_t group, gid_t saved_group) {
+PROFAGENT_EXPORT(setresgid)
+int setresgid(gid_t real_group, gid_t group, gid_t saved_group) {
   return without_our_thread([=] { return real::setresgid(real_group, group, saved_group); });
 }
 
-PROFAGENT_EXPORT int setgroups(std::size_t count, const gid_t* groups) {
+PROFAGENT_EXPORT(setgroups)
+int setgroups(std::size_t count, const gid_t* groups) {
   return without_our_thread([=] { return real::setgroups(count, groups); });
 }
 
-PROFAGENT_EXPORT int initgroups(const char* user, gid_t group) {
+PROFAGENT_EXPORT(initgroups)
+int initgroups(const char* user, gid_t group) {
   return without_our_thread([=] { return real::initgroups(user, group); });
 }
 
-PROFAGENT_EXPORT int capset(void* header, const void* data) {
+PROFAGENT_EXPORT(capset)
+int capset(void* header, const void* data) {
   return without_our_thread([=] { return real::capset(header, data); });
 }
 
-PROFAGENT_EXPORT int unshare(int flags) {
+PROFAGENT_EXPORT(unshare)
+int unshare(int flags) {
   return without_our_thread([=] { return real::unshare(flags); });
 }
 
-PROFAGENT_EXPORT int setns(int descriptor, int type) {
+PROFAGENT_EXPORT(setns)
+int setns(int descriptor, int type) {
   return without_our_thread([=] { return real::setns(descriptor, type); });
 }
 
 // Declared variadic, called with up to five words: on this ABI the same thing, and a word that was not passed
 // is one that the kernel does not look at.
-PROFAGENT_EXPORT int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
+PROFAGENT_EXPORT(prctl)
+int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
   if (!changes_rights(option)) return real::prctl(option, a, b, c, d);
   return without_our_thread([=] { return real::prctl(option, a, b, c, d); });
 }

@@ -45,6 +45,8 @@ namespace real {
 #undef PROFAGENT_HOOK
 
 void resolve() noexcept {
+#define PROFAGENT_OLD_HOOK(function, name, version, result, parameters, arguments) \
+  set<std::add_pointer_t<result parameters>>(function, dlvsym(RTLD_NEXT, #name, version), nullptr);
 #define PROFAGENT_HOOK(name, result, parameters, arguments, fallback) \
   set<std::add_pointer_t<result parameters>>(name, next_definition(#name, fallback != nullptr), fallback);
 #include "hooks/table.def"

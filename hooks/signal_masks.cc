@@ -39,15 +39,18 @@ bool is_too_small(const stack_t& stack) {
 
 extern "C" {
 
-PROFAGENT_EXPORT int pthread_sigmask(int how, const sigset_t* signals, sigset_t* old) {
+PROFAGENT_EXPORT(pthread_sigmask)
+int pthread_sigmask(int how, const sigset_t* signals, sigset_t* old) {
   return change_mask(how, signals, [=] { return real::pthread_sigmask(how, signals, old); });
 }
 
-PROFAGENT_EXPORT int sigprocmask(int how, const sigset_t* signals, sigset_t* old) {
+PROFAGENT_EXPORT(sigprocmask)
+int sigprocmask(int how, const sigset_t* signals, sigset_t* old) {
   return change_mask(how, signals, [=] { return real::sigprocmask(how, signals, old); });
 }
 
-PROFAGENT_EXPORT int sigaltstack(const stack_t* stack, stack_t* old) {
+PROFAGENT_EXPORT(sigaltstack)
+int sigaltstack(const stack_t* stack, stack_t* old) {
   if (stack == nullptr || safe::thread_state.is_agent) return real::sigaltstack(stack, old);
   const bool too_small = is_too_small(*stack);
   {

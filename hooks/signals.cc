@@ -62,35 +62,43 @@ int set_action(int number, const struct sigaction* action, struct sigaction* old
 
 extern "C" {
 
-PROFAGENT_EXPORT int sigaction(int number, const struct sigaction* action, struct sigaction* old) {
+PROFAGENT_EXPORT(sigaction)
+int sigaction(int number, const struct sigaction* action, struct sigaction* old) {
   return set_action(number, action, old, real::sigaction);
 }
 
-PROFAGENT_EXPORT int __sigaction(int number, const struct sigaction* action, struct sigaction* old) {
+PROFAGENT_EXPORT(__sigaction)
+int __sigaction(int number, const struct sigaction* action, struct sigaction* old) {
   return set_action(number, action, old, real::__sigaction);
 }
 
-PROFAGENT_EXPORT sighandler_t signal(int number, sighandler_t handler) {
+PROFAGENT_EXPORT(signal)
+sighandler_t signal(int number, sighandler_t handler) {
   return set_handler(number, handler, real::signal);
 }
 
-PROFAGENT_EXPORT sighandler_t bsd_signal(int number, sighandler_t handler) {
+PROFAGENT_EXPORT(bsd_signal)
+sighandler_t bsd_signal(int number, sighandler_t handler) {
   return set_handler(number, handler, real::bsd_signal);
 }
 
-PROFAGENT_EXPORT sighandler_t ssignal(int number, sighandler_t handler) {
+PROFAGENT_EXPORT(ssignal)
+sighandler_t ssignal(int number, sighandler_t handler) {
   return set_handler(number, handler, real::ssignal);
 }
 
-PROFAGENT_EXPORT sighandler_t sysv_signal(int number, sighandler_t handler) {
+PROFAGENT_EXPORT(sysv_signal)
+sighandler_t sysv_signal(int number, sighandler_t handler) {
   return set_handler(number, handler, real::sysv_signal);
 }
 
-PROFAGENT_EXPORT sighandler_t __sysv_signal(int number, sighandler_t handler) {
+PROFAGENT_EXPORT(__sysv_signal)
+sighandler_t __sysv_signal(int number, sighandler_t handler) {
   return set_handler(number, handler, real::__sysv_signal);
 }
 
-PROFAGENT_EXPORT sighandler_t sigset(int number, sighandler_t handler) {
+PROFAGENT_EXPORT(sigset)
+sighandler_t sigset(int number, sighandler_t handler) {
   // Blocks the signal, and leaves its action alone.
   if (handler == SIG_HOLD) {
     const sighandler_t before = real::sigset(number, handler);
@@ -99,19 +107,22 @@ PROFAGENT_EXPORT sighandler_t sigset(int number, sighandler_t handler) {
   return set_handler(number, handler, real::sigset);
 }
 
-PROFAGENT_EXPORT int sigignore(int number) {
+PROFAGENT_EXPORT(sigignore)
+int sigignore(int number) {
   if (is_wake_signal(number)) leave_wake_signal();
   if (safe::cpu_signal.is_ours(number)) leave_cpu_signal();
   return real::sigignore(number);
 }
 
-PROFAGENT_EXPORT int siginterrupt(int number, int interrupts) {
+PROFAGENT_EXPORT(siginterrupt)
+int siginterrupt(int number, int interrupts) {
   // Says how a handler of the program's is to be installed, and it has none.
   if (is_wake_signal(number) || safe::cpu_signal.is_ours(number)) return 0;
   return real::siginterrupt(number, interrupts);
 }
 
-PROFAGENT_EXPORT int signalfd(int descriptor, const sigset_t* signals, int flags) {
+PROFAGENT_EXPORT(signalfd)
+int signalfd(int descriptor, const sigset_t* signals, int flags) {
   const int wake_signal = safe::events.wake_signal.load(std::memory_order_relaxed);
   // libc declares it never null, so compilers drop the test; a program that passes null gets the kernel's
   // answer.

@@ -14,83 +14,97 @@ using safe::WaitKind;
 
 extern "C" {
 
-PROFAGENT_EXPORT int pthread_mutex_lock(pthread_mutex_t* mutex) {
+PROFAGENT_EXPORT(pthread_mutex_lock)
+int pthread_mutex_lock(pthread_mutex_t* mutex) {
   if (const int tried = real::pthread_mutex_trylock(mutex); tried != EBUSY) return tried;
   return wait_for_lock<WaitKind::kMutex, real::pthread_mutex_lock>(mutex);
 }
 
-PROFAGENT_EXPORT int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* until) {
+PROFAGENT_EXPORT(pthread_mutex_timedlock)
+int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* until) {
   if (const int tried = real::pthread_mutex_trylock(mutex); tried != EBUSY) return tried;
   return wait_for_lock<WaitKind::kMutex, real::pthread_mutex_timedlock>(mutex, until);
 }
 
-PROFAGENT_EXPORT int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock, const timespec* until) {
+PROFAGENT_EXPORT(pthread_mutex_clocklock)
+int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock, const timespec* until) {
   if (const int tried = real::pthread_mutex_trylock(mutex); tried != EBUSY) return tried;
   return wait_for_lock<WaitKind::kMutex, real::pthread_mutex_clocklock>(mutex, clock, until);
 }
 
-PROFAGENT_EXPORT int pthread_mutex_unlock(pthread_mutex_t* mutex) {
+PROFAGENT_EXPORT(pthread_mutex_unlock)
+int pthread_mutex_unlock(pthread_mutex_t* mutex) {
   return unlock_in<WaitKind::kMutex, real::pthread_mutex_unlock>(mutex);
 }
 
 // Names that old libraries were linked with.
-PROFAGENT_EXPORT int __pthread_mutex_lock(pthread_mutex_t* mutex) {
+PROFAGENT_EXPORT(__pthread_mutex_lock)
+int __pthread_mutex_lock(pthread_mutex_t* mutex) {
   if (const int tried = real::pthread_mutex_trylock(mutex); tried != EBUSY) return tried;
   return wait_for_lock<WaitKind::kMutex, real::pthread_mutex_lock>(mutex);
 }
 
-PROFAGENT_EXPORT int __pthread_mutex_unlock(pthread_mutex_t* mutex) {
+PROFAGENT_EXPORT(__pthread_mutex_unlock)
+int __pthread_mutex_unlock(pthread_mutex_t* mutex) {
   return unlock_in<WaitKind::kMutex, real::pthread_mutex_unlock>(mutex);
 }
 
-PROFAGENT_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t* lock) {
+PROFAGENT_EXPORT(pthread_rwlock_rdlock)
+int pthread_rwlock_rdlock(pthread_rwlock_t* lock) {
   if (const int tried = real::pthread_rwlock_tryrdlock(lock); tried != EBUSY) return tried;
   return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_rdlock>(lock);
 }
 
-PROFAGENT_EXPORT int pthread_rwlock_timedrdlock(pthread_rwlock_t* lock, const timespec* until) {
+PROFAGENT_EXPORT(pthread_rwlock_timedrdlock)
+int pthread_rwlock_timedrdlock(pthread_rwlock_t* lock, const timespec* until) {
   if (const int tried = real::pthread_rwlock_tryrdlock(lock); tried != EBUSY) return tried;
   return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_timedrdlock>(lock, until);
 }
 
-PROFAGENT_EXPORT int pthread_rwlock_clockrdlock(pthread_rwlock_t* lock, clockid_t clock,
-                                                const timespec* until) {
+PROFAGENT_EXPORT(pthread_rwlock_clockrdlock)
+int pthread_rwlock_clockrdlock(pthread_rwlock_t* lock, clockid_t clock, const timespec* until) {
   if (const int tried = real::pthread_rwlock_tryrdlock(lock); tried != EBUSY) return tried;
   return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_clockrdlock>(lock, clock, until);
 }
 
-PROFAGENT_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t* lock) {
+PROFAGENT_EXPORT(pthread_rwlock_wrlock)
+int pthread_rwlock_wrlock(pthread_rwlock_t* lock) {
   if (const int tried = real::pthread_rwlock_trywrlock(lock); tried != EBUSY) return tried;
   return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_wrlock>(lock);
 }
 
-PROFAGENT_EXPORT int pthread_rwlock_timedwrlock(pthread_rwlock_t* lock, const timespec* until) {
+PROFAGENT_EXPORT(pthread_rwlock_timedwrlock)
+int pthread_rwlock_timedwrlock(pthread_rwlock_t* lock, const timespec* until) {
   if (const int tried = real::pthread_rwlock_trywrlock(lock); tried != EBUSY) return tried;
   return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_timedwrlock>(lock, until);
 }
 
-PROFAGENT_EXPORT int pthread_rwlock_clockwrlock(pthread_rwlock_t* lock, clockid_t clock,
-                                                const timespec* until) {
+PROFAGENT_EXPORT(pthread_rwlock_clockwrlock)
+int pthread_rwlock_clockwrlock(pthread_rwlock_t* lock, clockid_t clock, const timespec* until) {
   if (const int tried = real::pthread_rwlock_trywrlock(lock); tried != EBUSY) return tried;
   return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_clockwrlock>(lock, clock, until);
 }
 
-PROFAGENT_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t* lock) {
+PROFAGENT_EXPORT(pthread_rwlock_unlock)
+int pthread_rwlock_unlock(pthread_rwlock_t* lock) {
   return unlock_in<WaitKind::kRwlock, real::pthread_rwlock_unlock>(lock);
 }
 
 // C11: the same under other names, with answers of its own.
-PROFAGENT_EXPORT int mtx_lock(mtx_t* mutex) {
+PROFAGENT_EXPORT(mtx_lock)
+int mtx_lock(mtx_t* mutex) {
   if (const int tried = real::mtx_trylock(mutex); tried != thrd_busy) return tried;
   return wait_for_lock<WaitKind::kMutex, real::mtx_lock>(mutex);
 }
 
-PROFAGENT_EXPORT int mtx_timedlock(mtx_t* mutex, const timespec* until) {
+PROFAGENT_EXPORT(mtx_timedlock)
+int mtx_timedlock(mtx_t* mutex, const timespec* until) {
   if (const int tried = real::mtx_trylock(mutex); tried != thrd_busy) return tried;
   return wait_for_lock<WaitKind::kMutex, real::mtx_timedlock>(mutex, until);
 }
 
-PROFAGENT_EXPORT int mtx_unlock(mtx_t* mutex) {
+PROFAGENT_EXPORT(mtx_unlock)
+int mtx_unlock(mtx_t* mutex) {
   return unlock_in<WaitKind::kMutex, real::mtx_unlock>(mutex);
 }
 

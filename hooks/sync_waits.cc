@@ -34,67 +34,90 @@ bool is_wait(long futex_operation) {
 
 extern "C" {
 
-PROFAGENT_EXPORT int pthread_cond_wait(pthread_cond_t* cond, pthread_mutex_t* mutex) {
+PROFAGENT_EXPORT_AS(pthread_cond_wait, "pthread_cond_wait@@GLIBC_2.3.2")
+int pthread_cond_wait(pthread_cond_t* cond, pthread_mutex_t* mutex) {
   return wait_for_cond<real::pthread_cond_wait>(cond, mutex);
 }
 
-PROFAGENT_EXPORT int pthread_cond_timedwait(pthread_cond_t* cond, pthread_mutex_t* mutex,
-                                            const timespec* until) {
+PROFAGENT_EXPORT_AS(pthread_cond_timedwait, "pthread_cond_timedwait@@GLIBC_2.3.2")
+int pthread_cond_timedwait(pthread_cond_t* cond, pthread_mutex_t* mutex, const timespec* until) {
   return wait_for_cond<real::pthread_cond_timedwait>(cond, mutex, until);
 }
 
-PROFAGENT_EXPORT int pthread_cond_clockwait(pthread_cond_t* cond, pthread_mutex_t* mutex, clockid_t clock,
-                                            const timespec* until) {
+// Condition variables as they were before glibc 2.3.2: a pointer, where the newer ones have 48 bytes.
+PROFAGENT_EXPORT_AS(old_pthread_cond_wait, "pthread_cond_wait@GLIBC_2.2.5")
+int old_pthread_cond_wait(void* cond, pthread_mutex_t* mutex) {
+  return wait_for_cond<real::old_pthread_cond_wait>(cond, mutex);
+}
+
+PROFAGENT_EXPORT_AS(old_pthread_cond_timedwait, "pthread_cond_timedwait@GLIBC_2.2.5")
+int old_pthread_cond_timedwait(void* cond, pthread_mutex_t* mutex, const timespec* until) {
+  return wait_for_cond<real::old_pthread_cond_timedwait>(cond, mutex, until);
+}
+
+PROFAGENT_EXPORT(pthread_cond_clockwait)
+int pthread_cond_clockwait(pthread_cond_t* cond, pthread_mutex_t* mutex, clockid_t clock,
+                           const timespec* until) {
   return wait_for_cond<real::pthread_cond_clockwait>(cond, mutex, clock, until);
 }
 
-PROFAGENT_EXPORT int cnd_wait(cnd_t* cond, mtx_t* mutex) {
+PROFAGENT_EXPORT(cnd_wait)
+int cnd_wait(cnd_t* cond, mtx_t* mutex) {
   return wait_for_cond<real::cnd_wait>(cond, mutex);
 }
 
-PROFAGENT_EXPORT int cnd_timedwait(cnd_t* cond, mtx_t* mutex, const timespec* until) {
+PROFAGENT_EXPORT(cnd_timedwait)
+int cnd_timedwait(cnd_t* cond, mtx_t* mutex, const timespec* until) {
   return wait_for_cond<real::cnd_timedwait>(cond, mutex, until);
 }
 
-PROFAGENT_EXPORT int sem_wait(sem_t* semaphore) {
+PROFAGENT_EXPORT(sem_wait)
+int sem_wait(sem_t* semaphore) {
   if (is_free(semaphore)) return real::sem_wait(semaphore);
   return wait_in<WaitKind::kSemaphore, real::sem_wait>(semaphore, semaphore);
 }
 
-PROFAGENT_EXPORT int sem_timedwait(sem_t* semaphore, const timespec* until) {
+PROFAGENT_EXPORT(sem_timedwait)
+int sem_timedwait(sem_t* semaphore, const timespec* until) {
   if (is_free(semaphore)) return real::sem_timedwait(semaphore, until);
   return wait_in<WaitKind::kSemaphore, real::sem_timedwait>(semaphore, semaphore, until);
 }
 
-PROFAGENT_EXPORT int sem_clockwait(sem_t* semaphore, clockid_t clock, const timespec* until) {
+PROFAGENT_EXPORT(sem_clockwait)
+int sem_clockwait(sem_t* semaphore, clockid_t clock, const timespec* until) {
   if (is_free(semaphore)) return real::sem_clockwait(semaphore, clock, until);
   return wait_in<WaitKind::kSemaphore, real::sem_clockwait>(semaphore, semaphore, clock, until);
 }
 
-PROFAGENT_EXPORT int pthread_barrier_wait(pthread_barrier_t* barrier) {
+PROFAGENT_EXPORT(pthread_barrier_wait)
+int pthread_barrier_wait(pthread_barrier_t* barrier) {
   return wait_in<WaitKind::kBarrier, real::pthread_barrier_wait>(barrier, barrier);
 }
 
-PROFAGENT_EXPORT int pthread_join(pthread_t thread, void** result) {
+PROFAGENT_EXPORT(pthread_join)
+int pthread_join(pthread_t thread, void** result) {
   return wait_in<WaitKind::kJoin, real::pthread_join>(object_of(thread), thread, result);
 }
 
-PROFAGENT_EXPORT int pthread_timedjoin_np(pthread_t thread, void** result, const timespec* until) {
+PROFAGENT_EXPORT(pthread_timedjoin_np)
+int pthread_timedjoin_np(pthread_t thread, void** result, const timespec* until) {
   return wait_in<WaitKind::kJoin, real::pthread_timedjoin_np>(object_of(thread), thread, result, until);
 }
 
-PROFAGENT_EXPORT int pthread_clockjoin_np(pthread_t thread, void** result, clockid_t clock,
-                                          const timespec* until) {
+PROFAGENT_EXPORT(pthread_clockjoin_np)
+int pthread_clockjoin_np(pthread_t thread, void** result, clockid_t clock, const timespec* until) {
   return wait_in<WaitKind::kJoin, real::pthread_clockjoin_np>(object_of(thread), thread, result, clock,
                                                               until);
 }
 
-PROFAGENT_EXPORT int thrd_join(thrd_t thread, int* result) {
+PROFAGENT_EXPORT(thrd_join)
+int thrd_join(thrd_t thread, int* result) {
   return wait_in<WaitKind::kJoin, real::thrd_join>(object_of(thread), thread, result);
 }
 
 // How absl::Mutex, Rust's standard locks and C++20's atomic::wait block.
-PROFAGENT_EXPORT long syscall(long number, long a, long b, long c, long d, long e, long f) {
+PROFAGENT_EXPORT(syscall)
+long syscall(long number, long a, long b, long c, long d, long e, long f) {
   if (number != SYS_futex || !is_wait(b)) return real::syscall(number, a, b, c, d, e, f);
   return wait_in<WaitKind::kFutex, real::syscall>(reinterpret_cast<const void*>(a), number, a, b, c, d, e, f);
 }

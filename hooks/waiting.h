@@ -29,7 +29,7 @@ void record_unlock(const safe::Wait& unlock, safe::Nanos waited) noexcept;
 
 // Our own thread's waits, and those that an allocator makes inside one of our hooks, are nobody's business.
 [[nodiscard]] inline bool is_outside() noexcept {
-  return safe::thread_state.depth == 0 && !safe::thread_state.is_agent;
+  return safe::thread_state.section == 0 && !safe::thread_state.is_agent;
 }
 
 // Calls `real`, one of the pointers of hooks/real.h, for a thread that waits for `object`, or may have to.

@@ -24,6 +24,8 @@ enum class Row : std::size_t {
 };
 
 constinit bool given[static_cast<std::size_t>(Row::kCount)] = {};
+// And which were changed later.
+constinit std::atomic<bool> changed[static_cast<std::size_t>(Row::kCount)] = {};
 constinit SettingProblem problems[kMaxSettingProblems] = {};
 constinit std::size_t problem_count = 0;
 
@@ -96,6 +98,46 @@ bool was_set(std::string_view variable_name) noexcept {
   if (variable_name == (variable)) return given[static_cast<std::size_t>(Row::name)];
 #define PROFAGENT_TEXT(name, variable, help) \
   if (variable_name == (variable)) return given[static_cast<std::size_t>(Row::name)];
+#include "agent/safe/settings.def"
+#undef PROFAGENT_NUMBER
+#undef PROFAGENT_TEXT
+  return false;
+}
+
+ChangeResult can_change(std::string_view setting_name, std::int64_t value, Bounds& bounds) noexcept {
+#define PROFAGENT_LIVE_NUMBER(name, variable, initial, minimum, maximum, help)                        \
+  if (setting_name == #name) {                                                                        \
+    bounds = {minimum, maximum};                                                                      \
+    return value < (minimum) || value > (maximum) ? ChangeResult::kOutOfBounds : ChangeResult::kDone; \
+  }
+#define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help) \
+  if (setting_name == #name) return ChangeResult::kNotLive;
+#define PROFAGENT_TEXT(name, variable, help) \
+  if (setting_name == #name) return ChangeResult::kNotLive;
+#include "agent/safe/settings.def"
+#undef PROFAGENT_NUMBER
+#undef PROFAGENT_TEXT
+  return ChangeResult::kUnknown;
+}
+
+void change(std::string_view setting_name, std::int64_t value) noexcept {
+#define PROFAGENT_LIVE_NUMBER(name, variable, initial, minimum, maximum, help)           \
+  if (setting_name == #name) {                                                           \
+    settings.name.store(value, std::memory_order_relaxed);                               \
+    changed[static_cast<std::size_t>(Row::name)].store(true, std::memory_order_relaxed); \
+  }
+#define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help)
+#define PROFAGENT_TEXT(name, variable, help)
+#include "agent/safe/settings.def"
+#undef PROFAGENT_NUMBER
+#undef PROFAGENT_TEXT
+}
+
+bool was_changed(std::string_view variable_name) noexcept {
+#define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help) \
+  if (variable_name == (variable))                                        \
+    return changed[static_cast<std::size_t>(Row::name)].load(std::memory_order_relaxed);
+#define PROFAGENT_TEXT(name, variable, help)
 #include "agent/safe/settings.def"
 #undef PROFAGENT_NUMBER
 #undef PROFAGENT_TEXT

@@ -35,6 +35,18 @@ void read_settings(const char* const* environment) noexcept;
 // True when read_settings() took the value of `variable` from the environment.
 [[nodiscard]] bool was_set(std::string_view variable) noexcept;
 
+// Changes a LIVE_NUMBER by its name. What depends on it must be told. Our thread.
+enum class ChangeResult : std::uint8_t { kDone, kUnknown, kNotLive, kOutOfBounds };
+struct Bounds {
+  std::int64_t minimum;
+  std::int64_t maximum;
+};
+// kDone: it could be changed so. `bounds` is set for a number.
+[[nodiscard]] ChangeResult can_change(std::string_view name, std::int64_t value, Bounds& bounds) noexcept;
+void change(std::string_view name, std::int64_t value) noexcept;
+// True when change() was called for `variable` since the start.
+[[nodiscard]] bool was_changed(std::string_view variable) noexcept;
+
 // For a value whose meaning only somebody else knows. Not after our thread was started.
 void report_setting(const char* variable, const char* value) noexcept;
 

@@ -1,6 +1,7 @@
 #include "agent/service/contention_profile.h"
 
 #include <array>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -217,12 +218,23 @@ std::string ContentionSource::text(std::int64_t /*debug*/, const Query& /*query*
   const std::vector<Row> rows = read_rows(what_.buckets);
   const ReadableStacks stacks(symbolizer_, stacks_of(rows), LeafFrames::kAll);
   const TextFrames frames(stacks);
-  std::vector<std::vector<std::uint32_t>> positions(rows.size());
+  // This form has no labels: what they tell apart is one record.
+  struct Sum {
+    std::int64_t nanos = 0;
+    std::int64_t count = 0;
+    std::vector<std::uint32_t> positions;
+  };
+  std::map<safe::StackId, Sum> sums;
+  for (const Row& row : rows) {
+    Sum& sum = sums[row.key.stack];
+    sum.nanos += row.nanos;
+    sum.count += row.count;
+  }
   std::vector<encoder::ContentionTextRecord> records;
-  records.reserve(rows.size());
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    stacks.positions(rows[i].key.stack, positions[i]);
-    records.push_back({rows[i].nanos, rows[i].count, positions[i]});
+  records.reserve(sums.size());
+  for (auto& [stack, sum] : sums) {
+    stacks.positions(stack, sum.positions);
+    records.push_back({sum.nanos, sum.count, sum.positions});
   }
   const std::string memory_map = executable_memory_map();
   encoder::StringSink sink;

@@ -17,6 +17,7 @@ struct Request {
   std::string path;   // percent-decoded
   std::string query;  // as it came: /symbol wants it undecoded
   std::string body;
+  std::string content_type;
   std::string host;         // the Host header as it came, already found acceptable
   std::string socket_path;  // the Unix socket that it came through; empty for TCP
 };

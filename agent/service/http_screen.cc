@@ -89,6 +89,7 @@ Screened screen(const HeaderView& header, const AccessPolicy& policy, const Peer
   result.request.path = std::move(*path);
   result.request.query = target.substr(std::min(question + 1, target.size()));
   result.request.host = host;
+  result.request.content_type = header.content_type;
   if (address.kind == AddressKind::kUnix) result.request.socket_path = address.path.view();
   return result;
 }

@@ -24,6 +24,7 @@ struct HeaderView {
   std::string_view origin;
   std::string_view authorization;
   std::string_view expect;
+  std::string_view content_type;
 };
 
 struct Screened {

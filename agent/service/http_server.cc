@@ -189,6 +189,7 @@ class Session : public std::enable_shared_from_this<Session> {
     header.origin = to_std(message[http::field::origin]);
     header.authorization = to_std(message[http::field::authorization]);
     header.expect = to_std(message[http::field::expect]);
+    header.content_type = to_std(message[http::field::content_type]);
     is_head_ = header.method == Method::kHead;
 
     Screened screened = screen(header, server_.site.access, peer_, address_, geteuid());

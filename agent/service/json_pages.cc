@@ -1,4 +1,6 @@
 // The JSON answers. The only file that includes the JSON library.
+#include <cstdint>
+
 #include <nlohmann/json.hpp>
 
 #include "agent/service/routes_pages.h"
@@ -27,6 +29,20 @@ std::string to_text(const Fact& fact) {
 }
 
 }  // namespace
+
+std::vector<SettingChange> parse_changes(std::string_view body) {
+  const Json json = Json::parse(body, nullptr, false);
+  if (!json.is_object())
+    throw BadRequest("the body must be a JSON object such as {\"block_profile_rate\": 1}");
+  std::vector<SettingChange> changes;
+  for (const auto& [name, value] : json.items()) {
+    const bool fits =
+        value.is_number_integer() && (!value.is_number_unsigned() || value.get<std::uint64_t>() <= INT64_MAX);
+    if (!fits) throw BadRequest(name + ": must be an integer");
+    changes.push_back({name, value.get<std::int64_t>()});
+  }
+  return changes;
+}
 
 std::string config_json(const std::vector<SettingView>& settings) {
   Json rows = Json::array();

@@ -12,7 +12,7 @@ namespace {
 constexpr std::string_view kPrefix = "/debug/pprof/";
 constexpr std::string_view kPlainText = "text/plain; charset=utf-8";
 
-enum Methods : unsigned { kReads = 1, kPosts = 2 };
+enum Methods : unsigned { kReads = 1, kPosts = 2, kPuts = 4 };
 
 struct Route {
   std::string_view path;
@@ -37,9 +37,25 @@ Answer answer_symbol(const Site& site, const Request& request) {
   return symbol_page(site, request);
 }
 
-Answer answer_config(const Site& site, const Request& /*request*/) {
+// A form cannot have this type, so no page elsewhere can make its visitor's browser send it unasked.
+constexpr std::string_view kJson = "application/json";
+
+Response change_config(const Site& site, const Request& request) try {
+  const std::string_view type =
+      std::string_view(request.content_type).substr(0, request.content_type.find(';'));
+  if (type != kJson) return make_pprof_error(415, "the Content-Type must be application/json");
+  if (!site.change_settings) return make_pprof_error(500, "no settings");
+  const std::string problem = site.change_settings(parse_changes(request.body));
+  if (!problem.empty()) return make_pprof_error(400, problem);
+  return make_response(kJson, config_json(site.settings()));
+} catch (const BadRequest& error) {
+  return make_pprof_error(400, error.what());
+}
+
+Answer answer_config(const Site& site, const Request& request) {
+  if (request.method == Method::kPut) return change_config(site, request);
   const auto settings = site.settings ? site.settings() : std::vector<SettingView>();
-  return make_response("application/json", config_json(settings));
+  return make_response(kJson, config_json(settings));
 }
 
 Answer answer_agent(const Site& site, const Request& request) {
@@ -56,7 +72,9 @@ constexpr Route kRoutes[] = {
      "The agent itself: what it covers, what it had to drop, what it costs. JSON; text with ?format=text.",
      answer_agent},
     {"/debug/pprof/cmdline", kReads, "The command line that the program was started with.", answer_cmdline},
-    {"/debug/pprof/config", kReads, "Every setting with its value, bounds and meaning. JSON.", answer_config},
+    {"/debug/pprof/config", kReads | kPuts,
+     "Every setting with its value, bounds and meaning. JSON; a PUT of {\"name\": number} changes some.",
+     answer_config},
     {"/debug/pprof/symbol", kReads | kPosts,
      "Function names for the addresses in the query or in the body of a POST.", answer_symbol},
 };
@@ -80,12 +98,16 @@ ProfileSource* find_profile(const Site& site, std::string_view path) {
 
 bool allows(unsigned methods, Method method) noexcept {
   if (method == Method::kGet || method == Method::kHead) return (methods & kReads) != 0;
+  if (method == Method::kPut) return (methods & kPuts) != 0;
   return method == Method::kPost && (methods & kPosts) != 0;
 }
 
 Response refuse_method(unsigned methods) {
   Response response = make_plain_error(405, "Method Not Allowed");
-  response.headers.emplace_back("Allow", (methods & kPosts) != 0 ? "GET, HEAD, POST" : "GET, HEAD");
+  std::string allowed = "GET, HEAD";
+  if ((methods & kPosts) != 0) allowed += ", POST";
+  if ((methods & kPuts) != 0) allowed += ", PUT";
+  response.headers.emplace_back("Allow", std::move(allowed));
   return response;
 }
 
@@ -114,8 +136,11 @@ Answer handle(const Site& site, const Request& request) {
 
 std::size_t body_limit(Method method, std::string_view path) noexcept {
   const Route* route = find_route(path);
+  if (route == nullptr || !allows(route->methods, method)) return 0;
   // As large as the largest there is: go tool pprof asks for all addresses of a mapping at once.
-  return method == Method::kPost && route != nullptr && allows(route->methods, method) ? kLargestBody : 0;
+  if (method == Method::kPost) return kLargestBody;
+  constexpr std::size_t kLargestConfig = 64 << 10;
+  return method == Method::kPut ? kLargestConfig : 0;
 }
 
 }  // namespace profagent::service

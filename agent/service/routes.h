@@ -95,6 +95,11 @@ struct SettingView {
   std::string help;
 };
 
+struct SettingChange {
+  std::string name;
+  std::int64_t value = 0;
+};
+
 // Something that the agent knows of itself, for /debug/pprof/agent: shown as {"section": {"name": value}}.
 struct Fact {
   std::string section;
@@ -110,6 +115,8 @@ struct Site {
   // because a client asks for a hundred thousand.
   std::function<std::vector<std::string>(std::span<const std::uintptr_t>)> symbol_names;
   std::function<std::vector<SettingView>()> settings;
+  // Makes all changes, or none and says why.
+  std::function<std::string(std::span<const SettingChange>)> change_settings;
   std::function<std::vector<Fact>()> facts;
   AccessPolicy access;
 };

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "agent/service/routes.h"
 
@@ -23,6 +24,9 @@ struct PageView {
 
 // A profile of one kind, now or over time.
 [[nodiscard]] Answer profile_page(ProfileSource& source, const Request& request);
+
+// The changes that the body of a PUT asks for: {"name": number, …}. Throws BadRequest.
+[[nodiscard]] std::vector<SettingChange> parse_changes(std::string_view body);
 
 // GET /debug/pprof/config.
 [[nodiscard]] std::string config_json(const std::vector<SettingView>& settings);

@@ -29,6 +29,7 @@ std::string problem_of(std::string_view variable) {
 }
 
 std::string source_of(std::string_view variable) {
+  if (safe::was_changed(variable)) return "PUT";
   return safe::was_set(variable) ? "environment" : "default";
 }
 
@@ -72,6 +73,25 @@ std::vector<SettingView> setting_views() {
 #undef PROFAGENT_NUMBER
 #undef PROFAGENT_TEXT
   return views;
+}
+
+std::string change_settings(std::span<const SettingChange> changes) {
+  for (const SettingChange& change : changes) {
+    safe::Bounds bounds{};
+    switch (safe::can_change(change.name, change.value, bounds)) {
+      case safe::ChangeResult::kDone:
+        break;
+      case safe::ChangeResult::kUnknown:
+        return change.name + ": there is no such setting; GET /debug/pprof/config lists them";
+      case safe::ChangeResult::kNotLive:
+        return change.name + ": cannot be changed while the program runs";
+      case safe::ChangeResult::kOutOfBounds:
+        return change.name + ": must be from " + std::to_string(bounds.minimum) + " to " +
+               std::to_string(bounds.maximum);
+    }
+  }
+  for (const SettingChange& change : changes) safe::change(change.name, change.value);
+  return {};
 }
 
 std::vector<Fact> agent_facts(const AgentInfo& info) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,9 @@ struct AgentInfo {
 
 // Every setting of agent/safe/settings.def.
 [[nodiscard]] std::vector<SettingView> setting_views();
+
+// All of them, or none and the reason why not, in words for who sent them.
+[[nodiscard]] std::string change_settings(std::span<const SettingChange> changes);
 
 [[nodiscard]] std::vector<Fact> agent_facts(const AgentInfo& info);
 

@@ -16,7 +16,7 @@ SETTINGS_PAGE = "docs/settings.md"
 ROUTES = "agent/service/routes.cc"
 ENDPOINTS_PAGE = "docs/endpoints.md"
 
-NUMBER = re.compile(r'^PROFAGENT_NUMBER\((\w+),\s*"(\w+)",\s*(\d+),\s*(\d+),\s*(\d+),', re.MULTILINE)
+NUMBER = re.compile(r'^PROFAGENT_(?:LIVE_)?NUMBER\((\w+),\s*"(\w+)",\s*(\d+),\s*(\d+),\s*(\d+),', re.MULTILINE)
 TEXT = re.compile(r'^PROFAGENT_TEXT\((\w+),\s*"(\w+)",', re.MULTILINE)
 VARIABLE = re.compile(r"\bPROFAGENT_[A-Z_]*[A-Z]\b")
 PATH = re.compile(r'/debug/[a-z]+(?:/[a-z_]+)?/?')
