@@ -5,9 +5,14 @@
 
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/sem.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <threads.h>
 
@@ -165,6 +170,84 @@ PROFAGENT_EXPORT(wait4)
 pid_t wait4(pid_t pid, int* status, int options, rusage* usage) {
   if ((options & WNOHANG) != 0) return real::wait4(pid, status, options, usage);
   return wait_in<WaitKind::kSleep, real::wait4>(nullptr, pid, status, options, usage);
+}
+
+PROFAGENT_EXPORT(readv)
+ssize_t readv(int descriptor, const iovec* parts, int count) {
+  return wait_in<WaitKind::kIo, real::readv>(nullptr, descriptor, parts, count);
+}
+
+PROFAGENT_EXPORT(recvmmsg)
+int recvmmsg(int descriptor, mmsghdr* messages, unsigned int count, int flags, timespec* timeout) {
+  if ((flags & MSG_DONTWAIT) != 0) return real::recvmmsg(descriptor, messages, count, flags, timeout);
+  return wait_in<WaitKind::kIo, real::recvmmsg>(nullptr, descriptor, messages, count, flags, timeout);
+}
+
+PROFAGENT_EXPORT(epoll_pwait2)
+int epoll_pwait2(int descriptor, epoll_event* events, int count, const timespec* timeout,
+                 const sigset_t* mask) {
+  return wait_in<WaitKind::kIo, real::epoll_pwait2>(nullptr, descriptor, events, count, timeout, mask);
+}
+
+PROFAGENT_EXPORT(flock)
+int flock(int descriptor, int operation) {
+  if ((operation & LOCK_NB) != 0) return real::flock(descriptor, operation);
+  return wait_in<WaitKind::kIo, real::flock>(nullptr, descriptor, operation);
+}
+
+PROFAGENT_EXPORT(msgrcv)
+ssize_t msgrcv(int queue, void* message, std::size_t size, long type, int flags) {
+  if ((flags & IPC_NOWAIT) != 0) return real::msgrcv(queue, message, size, type, flags);
+  return wait_in<WaitKind::kIo, real::msgrcv>(nullptr, queue, message, size, type, flags);
+}
+
+PROFAGENT_EXPORT(semop)
+int semop(int set, sembuf* operations, std::size_t count) {
+  return wait_in<WaitKind::kSemaphore, real::semop>(nullptr, set, operations, count);
+}
+
+PROFAGENT_EXPORT(semtimedop)
+int semtimedop(int set, sembuf* operations, std::size_t count, const timespec* timeout) {
+  return wait_in<WaitKind::kSemaphore, real::semtimedop>(nullptr, set, operations, count, timeout);
+}
+
+PROFAGENT_EXPORT(wait3)
+pid_t wait3(int* status, int options, rusage* usage) {
+  if ((options & WNOHANG) != 0) return real::wait3(status, options, usage);
+  return wait_in<WaitKind::kSleep, real::wait3>(nullptr, status, options, usage);
+}
+
+// What _FORTIFY_SOURCE makes of them.
+PROFAGENT_EXPORT(__read_chk)
+ssize_t __read_chk(int descriptor, void* buffer, std::size_t size, std::size_t room) {
+  return wait_in<WaitKind::kIo, real::__read_chk>(nullptr, descriptor, buffer, size, room);
+}
+
+PROFAGENT_EXPORT(__recv_chk)
+ssize_t __recv_chk(int descriptor, void* buffer, std::size_t size, std::size_t room, int flags) {
+  if ((flags & MSG_DONTWAIT) != 0) return real::__recv_chk(descriptor, buffer, size, room, flags);
+  return wait_in<WaitKind::kIo, real::__recv_chk>(nullptr, descriptor, buffer, size, room, flags);
+}
+
+PROFAGENT_EXPORT(__recvfrom_chk)
+ssize_t __recvfrom_chk(int descriptor, void* buffer, std::size_t size, std::size_t room, int flags,
+                       sockaddr* address, socklen_t* length) {
+  if ((flags & MSG_DONTWAIT) != 0)
+    return real::__recvfrom_chk(descriptor, buffer, size, room, flags, address, length);
+  return wait_in<WaitKind::kIo, real::__recvfrom_chk>(nullptr, descriptor, buffer, size, room, flags, address,
+                                                      length);
+}
+
+PROFAGENT_EXPORT(__poll_chk)
+int __poll_chk(pollfd* entries, nfds_t count, int timeout, std::size_t room) {
+  if (timeout == 0) return real::__poll_chk(entries, count, timeout, room);
+  return wait_in<WaitKind::kIo, real::__poll_chk>(nullptr, entries, count, timeout, room);
+}
+
+PROFAGENT_EXPORT(__ppoll_chk)
+int __ppoll_chk(pollfd* entries, nfds_t count, const timespec* timeout, const sigset_t* mask,
+                std::size_t room) {
+  return wait_in<WaitKind::kIo, real::__ppoll_chk>(nullptr, entries, count, timeout, mask, room);
 }
 
 }  // extern "C"
