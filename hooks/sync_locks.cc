@@ -90,6 +90,23 @@ int pthread_rwlock_unlock(pthread_rwlock_t* lock) {
   return unlock_in<WaitKind::kRwlock, real::pthread_rwlock_unlock>(lock);
 }
 
+PROFAGENT_EXPORT(__pthread_rwlock_rdlock)
+int __pthread_rwlock_rdlock(pthread_rwlock_t* lock) {
+  if (const int tried = real::pthread_rwlock_tryrdlock(lock); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_rdlock>(lock);
+}
+
+PROFAGENT_EXPORT(__pthread_rwlock_wrlock)
+int __pthread_rwlock_wrlock(pthread_rwlock_t* lock) {
+  if (const int tried = real::pthread_rwlock_trywrlock(lock); tried != EBUSY) return tried;
+  return wait_for_lock<WaitKind::kRwlock, real::pthread_rwlock_wrlock>(lock);
+}
+
+PROFAGENT_EXPORT(__pthread_rwlock_unlock)
+int __pthread_rwlock_unlock(pthread_rwlock_t* lock) {
+  return unlock_in<WaitKind::kRwlock, real::pthread_rwlock_unlock>(lock);
+}
+
 // C11: the same under other names, with answers of its own.
 PROFAGENT_EXPORT(mtx_lock)
 int mtx_lock(mtx_t* mutex) {

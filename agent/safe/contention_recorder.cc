@@ -75,6 +75,9 @@ Nanos ContentionRecorder::now() noexcept {
 void ContentionRecorder::on_wait(const Wait& wait, Nanos duration, Pc holder) noexcept {
   const std::int64_t rate = block_rate();
   if (rate <= 0) return;
+  // Input that was there: nothing else tells it from input that was waited for.
+  constexpr Nanos kShortestInput = 10'000;
+  if (wait.kind == WaitKind::kIo && duration < kShortestInput) return;
   const std::int64_t length = std::max<std::int64_t>(duration, 1);
   std::uint64_t count_units = kUnit;
   std::int64_t nanos = length;

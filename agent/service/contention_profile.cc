@@ -211,6 +211,7 @@ encoder::Profile ContentionSource::profile(const Labels& labels) {
 }
 
 std::string ContentionSource::snapshot(const Query& query) {
+  if (!query.get("rate").empty()) throw BadRequest("\"rate\" is for a time: it needs \"seconds\"");
   return encoder::gzipped_pprof(profile(parse_labels(query.get("labels"))));
 }
 

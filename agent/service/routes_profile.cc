@@ -16,15 +16,13 @@ Response profile_file(std::string_view file_name, std::string bytes) {
   return response;
 }
 
-Answer collect(ProfileSource& source, double seconds, const Query& query, std::string file_name) try {
+Answer collect(ProfileSource& source, double seconds, const Query& query, std::string file_name) {
   // std::function wants a copyable callable.
   std::shared_ptr<Collection> collection = source.begin(seconds, query);
   return Pending{seconds, [collection] { return collection->tend(); },
                  [collection, file_name = std::move(file_name)] {
                    return profile_file(file_name, collection->finish());
                  }};
-} catch (const BadRequest& error) {
-  return make_pprof_error(400, error.what());
 }
 
 Response refuse_long_request() {
@@ -77,7 +75,7 @@ Answer over_time(ProfileSource& source, std::string_view seconds_text, const Que
 
 }  // namespace
 
-Answer profile_page(ProfileSource& source, const Request& request) {
+Answer profile_page(ProfileSource& source, const Request& request) try {
   const Query query(request.query);
   const std::string_view seconds = query.get("seconds");
   if (source.kind().timing == Timing::kOverTime) return over_time(source, seconds, query);
@@ -89,6 +87,8 @@ Answer profile_page(ProfileSource& source, const Request& request) {
     return make_response("text/plain; charset=utf-8", source.text(std::max<std::int64_t>(debug, 1), query));
   }
   return profile_file(source.kind().name, source.snapshot(query));
+} catch (const BadRequest& error) {
+  return make_pprof_error(400, error.what());
 }
 
 }  // namespace profagent::service
