@@ -24,7 +24,7 @@ const std::vector<std::string> kHeapTypes = {"alloc_objects/count", "alloc_space
 
 TEST_CASE("heap and allocs have Go's types, and differ in the default one", "[M01][M02]") {
   Victim victim("leak");
-  for (const std::string name : kSnapshotKinds) {
+  for (const std::string name : kHeapKinds) {
     CAPTURE(name);
     const Profile profile = victim.profile("/debug/pprof/" + name);
     CHECK(profile.types() == kHeapTypes);
@@ -136,7 +136,7 @@ TEST_CASE("neither the agent's frames nor the allocator's are in the stacks", "[
 TEST_CASE("debug=1 has the same totals, in four columns", "[M11][M12]") {
   Victim victim("leak", {"--times", "5"}, kExact);
   const Profile heap = victim.profile();
-  for (const std::string name : kSnapshotKinds) {
+  for (const std::string name : kHeapKinds) {
     const std::string text = victim.get("/debug/pprof/" + name + "?debug=1").body;
     std::smatch match;
     static const std::regex header("^heap profile: (\\d+): (\\d+) \\[(\\d+): (\\d+)\\] @ heap/(\\d+)\n");

@@ -87,13 +87,14 @@ TEST_CASE("a snapshot profile is a gzip file under its own name", "[H08][H09]") 
 
 TEST_CASE("debug=1 is text, anything that is not a number is not", "[H10][H11]") {
   Victim victim("leak");
-  for (const std::string name : kSnapshotKinds) {
+  for (const SnapshotKind& kind : kSnapshotKinds) {
+    const std::string& name = kind.name;
     CAPTURE(name);
     const Response text = victim.get("/debug/pprof/" + name + "?debug=1");
     CHECK(text.status == 200);
     CHECK(text.header("content-type") == "text/plain; charset=utf-8");
     CHECK_FALSE(text.has("content-disposition"));
-    CHECK(text.body.rfind("heap profile: ", 0) == 0);
+    CHECK(text.body.rfind(kind.text_head, 0) == 0);
     for (const char* query : {"?debug=0", "?debug=abc", "?debug="}) {
       CAPTURE(query);
       const Response binary = victim.get("/debug/pprof/" + name + query);
@@ -171,7 +172,7 @@ TEST_CASE("parallel requests of all snapshot profiles while another one waits", 
   clients.emplace_back([&] { answers[16] = victim.get("/debug/pprof/heap?seconds=1"); });
   for (std::size_t i = 0; i < 16; ++i) {
     clients.emplace_back([&victim, &answers, i] {
-      answers[i] = victim.get("/debug/pprof/" + std::string(kSnapshotKinds[i % std::size(kSnapshotKinds)]));
+      answers[i] = victim.get("/debug/pprof/" + kSnapshotKinds[i % std::size(kSnapshotKinds)].name);
     });
   }
   for (std::thread& client : clients) client.join();

@@ -1,0 +1,156 @@
+// Locks and waits behave under the agent as without it, whether they are profiled or not: rows B1, B3-B6, B8
+// and B13 of the fault table.
+#include <regex>
+#include <thread>
+
+#include <catch2/catch.hpp>
+
+#include "test/support/victim.h"
+
+using namespace profagent::test;
+
+namespace {
+
+const Environment kOff = {};
+const Environment kAll = {{"PROFAGENT_BLOCK_PROFILE_RATE", "1"}, {"PROFAGENT_MUTEX_PROFILE_FRACTION", "1"}};
+
+void check_same_as_alone(const std::string& name) {
+  const Outcome alone = run_victim_alone(name);
+  REQUIRE(alone.ok());
+  REQUIRE(alone.out.find("ready\n") != std::string::npos);
+  for (const Environment& environment : {kOff, kAll}) {
+    CAPTURE(environment.size());
+    const Outcome watched = run_victim(name, {}, environment);
+    CHECK_FALSE(watched.timed_out);
+    CHECK(watched.ok());
+    CHECK(watched.out == alone.out);
+    CHECK(watched.err == alone.err);
+  }
+}
+
+}  // namespace
+
+// EOWNERDEAD has the lock already, ENOTRECOVERABLE never gets it, however often one asks; recursive and
+// error-checking locks, priority inheritance, locks between processes, wrong times, errno.
+TEST_CASE("every kind of lock answers what it answers without us", "[B3]") {
+  check_same_as_alone("lock_semantics");
+}
+
+TEST_CASE("threads that are cancelled in a wait unwind through the hook", "[B5]") {
+  check_same_as_alone("wait_cancel");
+  // And nothing is left behind that would keep the next ones from being recorded.
+  Victim victim("wait_cancel", {}, kAll);
+  CHECK(victim.profile("/debug/pprof/block").total("contentions").in("contends_later") == 1);
+  CHECK(victim.profile("/debug/pprof/mutex").total("contentions").in("gives_back_later") == 1);
+}
+
+TEST_CASE("a handler that leaves waits by siglongjmp leaves nothing behind", "[B6]") {
+  for (const Environment& environment : {kOff, kAll}) {
+    Victim victim("wait_jumps", {"10000"}, environment);
+    CHECK(victim.process().out().find("10000 jumps\n") != std::string::npos);
+    const Profile block = victim.profile("/debug/pprof/block");
+    const std::int64_t expected = environment.empty() ? 0 : 1;
+    std::int64_t waits = 0;
+    for (const Sample& sample : block.in("waits_after"))
+      if (sample.stack[0].name == "pthread_mutex_lock") waits += sample.values[0];
+    CHECK(waits == expected);
+    CHECK(victim.profile("/debug/pprof/mutex").total("contentions").in("gives_back_after") == expected);
+  }
+}
+
+TEST_CASE("a mutex may be gone as soon as it is given back", "[B4]") {
+  Victim victim("mutex_gone", {"100000"}, kAll);
+  CHECK(victim.process().out().find("all gone\n") != std::string::npos);
+  CHECK(victim.profile("/debug/pprof/mutex").total("contentions").in("gives_back") > 0);
+}
+
+// A hook that takes the one for the other writes 48 bytes into 8.
+TEST_CASE("condition variables of the old ABI stay as small as they are", "[B1]") {
+  check_same_as_alone("old_cond");
+  Victim victim("old_cond", {}, kAll);
+  CHECK(victim.process().out().find("init 0, timed out 1, destroy 0\nguard bytes clobbered: 0\n") !=
+        std::string::npos);
+  const Profile block = victim.profile("/debug/pprof/block");
+  const std::vector<Sample> waits = block.in("waits_as_of_old");
+  std::int64_t conditions = 0;
+  for (const Sample& sample : waits)
+    if (sample.labels.at("wait") == "cond") conditions += sample.values[0];
+  CHECK(conditions >= 3);
+}
+
+TEST_CASE("a child that was forked while others waited starts with no waiters", "[FOLLOW_FORK]") {
+  Victim victim("fork_waiters", {}, kAll);
+  pid_t child = 0;
+  REQUIRE(eventually([&] {
+    std::smatch match;
+    const std::string out = victim.process().out();
+    if (std::regex_search(out, match, std::regex("child (\\d+)\n"))) child = std::stoi(match[1]);
+    return child != 0;
+  }));
+  const std::string path = victim.socket_path();
+  const Address address =
+      Address::unix_socket(path.substr(0, path.rfind('/') + 1) + std::to_string(child) + ".sock");
+  REQUIRE(eventually([&] { return can_connect(address); }));
+  const Profile childs = Profile::parse(http_get(address, "/debug/pprof/mutex").body);
+  CHECK(childs.in("child_gives_back").empty());
+  CHECK(childs.in("parent_gives_back").empty());
+  CHECK(childs.total("contentions").in("child_gives_back_later") == 1);
+  const Profile parents = victim.profile("/debug/pprof/mutex");
+  CHECK(parents.total("contentions").in("parent_gives_back") == 1);
+  CHECK(parents.in("child_gives_back_later").empty());
+  CHECK(Profile::parse(http_get(address, "/debug/pprof/block").body).total("contentions").in("child_waits") == 1);
+  CHECK(victim.finish().out.find("child ended well\n") != std::string::npos);
+}
+
+// Also while a CPU profile is taken, when a thread is handed over to its creator's choice of a first function.
+TEST_CASE("threads that cannot be made leave nothing behind", "[B13]") {
+  Victim victim("create_fails", {}, kAll);
+  const auto memory = [&] {
+    const std::string page = victim.get("/debug/pprof/agent").body;
+    std::smatch match;
+    REQUIRE(std::regex_search(page, match, std::regex("\"recorders_mapped_bytes\": (\\d+)")));
+    return std::stoll(match[1]);
+  };
+  const auto fail_meanwhile = [&](const std::string& command) {
+    Response cpu;
+    std::thread client([&] { cpu = victim.get("/debug/pprof/profile?seconds=1"); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    victim.command(command);
+    client.join();
+    CHECK(cpu.status == 200);
+  };
+  fail_meanwhile("fail 10");
+  victim.command("succeed");
+  const auto calls = [&] { return victim.profile("/debug/pprof/block").total("contentions").in("after_failures"); };
+  CHECK(calls() == 2);
+  const long long before = memory();
+  fail_meanwhile("fail 10000");
+  victim.command("fail 10000");
+  victim.command("succeed");
+  CHECK(calls() == 3);
+  CHECK(memory() == before);
+}
+
+// The profiles are asked for and switched while the program does nothing but wait, give up and be interrupted.
+TEST_CASE("switching and reading while threads contend never stops them", "[B8]") {
+  Victim victim("contention_storm", {"4000"});
+  for (int i = 0; i < 8; ++i) {
+    CHECK(victim.get("/debug/pprof/block?seconds=1&rate=1000").status == 200);
+    const Response on =
+        victim.request({.method = "PUT",
+                        .target = "/debug/pprof/config",
+                        .headers = {{"Content-Type", "application/json"}},
+                        .body = R"({"block_profile_rate": 1, "mutex_profile_fraction": 1})"});
+    CHECK(on.status == 200);
+    CHECK_NOTHROW(victim.profile("/debug/pprof/mutex"));
+    const Response off =
+        victim.request({.method = "PUT",
+                        .target = "/debug/pprof/config",
+                        .headers = {{"Content-Type", "application/json"}},
+                        .body = R"({"block_profile_rate": 0, "mutex_profile_fraction": 0})"});
+    CHECK(off.status == 200);
+    if (victim.process().out().find("storm over\n") != std::string::npos) break;
+  }
+  REQUIRE(victim.process().wait_for_output("storm over\n"));
+  CHECK(victim.finish().out.find("wrong") == std::string::npos);
+}
