@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the agent costs, beside plain forwarding and its peers, in one run on one machine.
 
-usage: bench.py AGENT_LIBRARY FORWARD_LIBRARY ALLOC_BENCH
+usage: bench.py AGENT_LIBRARY FORWARD_LIBRARY ALLOC_BENCH LOCK_BENCH [locks]
 Prints tables; a peer that is not installed is named. Times are the best of several interleaved runs and depend on the
 machine: read the ratios. Instructions (callgrind) do not.
 """
@@ -32,9 +32,9 @@ def instructions(case, command, scratch):
     return int(re.search(r"Collected : (\d+)", done.stderr).group(1))
 
 
-def instructions_per_pair(case, program, scratch):
+def instructions_per_pair(case, command, scratch):
     few, many = 20_000, 220_000
-    runs = [instructions(case, [program, str(pairs)], scratch) for pairs in (few, many)]
+    runs = [instructions(case, [*command, str(pairs)], scratch) for pairs in (few, many)]
     return (runs[1] - runs[0]) / (many - few)
 
 
@@ -78,7 +78,7 @@ def print_table(title, head, rows):
 
 def pair_table(cases, program, scratch):
     times = best_times(cases, [program, "5000000"])
-    counts = {case.name: instructions_per_pair(case, program, scratch) for case in cases} if CALLGRIND else {}
+    counts = {case.name: instructions_per_pair(case, [program], scratch) for case in cases} if CALLGRIND else {}
     rows = []
     for case in cases:
         row = [case.name, times[case.name], times[case.name] / times[case.base]]
@@ -103,6 +103,24 @@ def thread_table(cases, program):
                 ["", "1 thread", "2 threads", "ratio"], rows)
 
 
+def lock_table(cases, program, scratch):
+    """The first case is the base of the others."""
+    rows = []
+    for operation in ("mutex", "read", "write", "semaphore", "cond"):
+        times = best_times(cases, [program, operation, "3000000"])
+        counts = {}
+        if CALLGRIND:
+            counts = {case.name: instructions_per_pair(case, [program, operation], scratch) for case in cases}
+        base = cases[0].name
+        for case in cases:
+            row = [operation if case is cases[0] else "", case.name, times[case.name], times[case.name] - times[base]]
+            if counts:
+                row += [counts[case.name], counts[case.name] - counts[base]]
+            rows.append(row)
+    head = ["", "", "ns", "more"] + (["instructions", "more"] if counts else [])
+    print_table("locks that nobody else wants, a pair: lock + unlock, post + wait, signal + broadcast", head, rows)
+
+
 def process_table(cases, scratch):
     rows = []
     base = {}
@@ -120,11 +138,14 @@ def process_table(cases, scratch):
     print_table("idle `sleep`: private dirty memory; `/bin/true`: instructions from start to end", head, rows)
 
 
-def main(agent, forward, program):
+def main(agent, forward, program, lock_program, only=None):
     if not CALLGRIND:
         print("not measured: instructions: no valgrind on this machine (scripts/setup.sh bench)")
     with tempfile.TemporaryDirectory() as scratch:
         peers = Peers(agent, forward, scratch)
+        lock_table(peers.lock_profilers(), lock_program, scratch)
+        if only == "locks":
+            return 0
         cases = split(peers.defaults())
         pair_table(cases, program, scratch)
         depth_table(split(peers.every_allocation()), program)
@@ -134,4 +155,4 @@ def main(agent, forward, program):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(os.path.abspath, sys.argv[1:])))
+    sys.exit(main(*map(os.path.abspath, sys.argv[1:5]), *sys.argv[5:]))

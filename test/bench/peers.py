@@ -64,6 +64,15 @@ class Peers:
         cases = self.defaults()
         return [*cases[:3], awake, *cases[3:]]
 
+    def lock_profilers(self):
+        """No peer profiles locks from a preloaded library."""
+        on = {"PROFAGENT_BLOCK_PROFILE_RATE": "1", "PROFAGENT_MUTEX_PROFILE_FRACTION": "1"}
+        return [
+            Case("none", {}),
+            Case("profagent", {"LD_PRELOAD": self.agent}),
+            Case("profagent, block and mutex on", {"LD_PRELOAD": self.agent, **on}),
+        ]
+
     def every_allocation(self):
         """Each allocation recorded with its stack; what is written goes nowhere."""
         return [

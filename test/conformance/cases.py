@@ -24,7 +24,7 @@ def expand(text):
 # profile and come with those.
 REQUIRED = list(
     expand(
-        "H01-H24 D01-D13 M01-M15 S01-S07 V01-V11 V14 V16-V24 "
+        "H01-H24 D01-D13 M01-M15 B01-B11 B13 B14 S01-S07 V01-V11 V14 V16-V24 "
         "A1-A10 A14 A15 B7 B9 C1-C15 E1-E6 F10 F14 I1 J10"
     )
 )

@@ -84,11 +84,11 @@ TEST_CASE("off, a delta is valid and empty", "[D08]") {
   }
 }
 
-TEST_CASE("every call that waits is one record, as long as it took, under its caller", "[B02]") {
+TEST_CASE("every call that waits is one record, as long as it took, under its caller", "[B02][B15]") {
   Victim victim("wait_calls", {}, kAll);
   const Profile block = victim.profile("/debug/pprof/block");
   const auto calls = measured(victim.process().out());
-  REQUIRE(calls.size() >= 26);
+  REQUIRE(calls.size() >= 27);
   for (const auto& [call, bounds] : calls) {
     CAPTURE(call);
     // The conditions' mutexes are free when they are taken, so the wait is all there is.
@@ -102,7 +102,8 @@ TEST_CASE("every call that waits is one record, as long as it took, under its ca
     CHECK(sample.labels.size() == 1);
     // The function of libc first, then the program's; nothing of ours between.
     REQUIRE(sample.stack.size() > 2);
-    CHECK(sample.stack[0].name == (call == "old_mutex_lock" ? "pthread_mutex_lock" : call));
+    const bool other_way = call == "old_mutex_lock" || call == "found_mutex_lock";
+    CHECK(sample.stack[0].name == (other_way ? "pthread_mutex_lock" : call));
     CHECK(sample.stack[0].mapping.find("libc.so.6") != std::string::npos);
     CHECK(sample.stack[1].name == "calls_" + call);
     for (const Frame& frame : sample.stack) CHECK(frame.mapping.find("libprofagent") == std::string::npos);
@@ -133,6 +134,29 @@ TEST_CASE("every lock that is waited for is charged to the one who gives it back
     for (const Frame& frame : sample.stack) CHECK(frame.mapping.find("libprofagent") == std::string::npos);
     // Who waited is not who is to blame.
     CHECK(mutex.in("calls_" + call).empty());
+  }
+}
+
+TEST_CASE("waits for input, time, signals and children are records as well") {
+  Victim victim("wait_io", {}, kAll);
+  const Profile block = victim.profile("/debug/pprof/block");
+  const auto calls = measured(victim.process().out());
+  REQUIRE(calls.size() >= 40);
+  const std::regex time("\\w*sleep|pause|sig\\w+|wait\\w*");
+  for (const auto& [call, bounds] : calls) {
+    CAPTURE(call);
+    const std::vector<Sample> samples = block.in("calls_" + call);
+    REQUIRE(samples.size() == 1);
+    const Sample& sample = samples[0];
+    CAPTURE(sample.key());
+    CHECK(sample.values[0] == 1);
+    check_within(sample.values[1], bounds);
+    CHECK(sample.labels.at("wait") == (std::regex_match(call, time)       ? "sleep"
+                                       : call.rfind("sem", 0) == 0 ? "semaphore"
+                                                                   : "io"));
+    CHECK(sample.stack[0].name == call);
+    CHECK(sample.stack[0].mapping.find("libc.so.6") != std::string::npos);
+    for (const Frame& frame : sample.stack) CHECK(frame.mapping.find("libprofagent") == std::string::npos);
   }
 }
 

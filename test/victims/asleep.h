@@ -14,9 +14,11 @@ static inline long long now_ns(void) {
   return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
+// However often a signal comes.
 static inline void sleep_ms(long ms) {
-  const struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-  nanosleep(&time, NULL);
+  const long long end = now_ns() + ms * 1000000LL;
+  const struct timespec time = {end / 1000000000, end % 1000000000};
+  while (now_ns() < end) clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
 }
 
 static inline int own_tid(void) {

@@ -1,5 +1,7 @@
+//   contention_storm MS [LIBRARY]
 // For MS milliseconds threads contend for locks of all sorts, give up, wait for conditions and fork, under a
-// timer's signals. What a lock guards must add up; else it says "wrong".
+// timer's signals; one of them contends from LIBRARY, which it loads and unloads all the time. What a lock guards must add up; else it says "wrong".
+#include <dlfcn.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -90,6 +92,16 @@ void count_alarms() {
   }
 }
 
+void load_and_unload(const char* library) {
+  while (!stop) {
+    void* handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (handle == nullptr) return say("wrong library\n");
+    const auto call = reinterpret_cast<void (*)(void (*)())>(dlsym(handle, "call_from_plugin"));
+    call([] { const std::lock_guard lock(queue_mutex); });
+    dlclose(handle);
+  }
+}
+
 void fork_now_and_then() {
   while (!stop) {
     const pid_t child = fork();
@@ -120,6 +132,7 @@ int main(int count, char** arguments) {
   threads.emplace_back(consume);
   threads.emplace_back(count_alarms);
   threads.emplace_back(fork_now_and_then);
+  if (count > 2) threads.emplace_back(load_and_unload, arguments[2]);
   say("ready\n");
   const itimerval often{{0, 1000}, {0, 1000}};
   setitimer(ITIMER_REAL, &often, nullptr);

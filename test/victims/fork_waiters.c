@@ -1,6 +1,7 @@
 // Forks while two threads wait for a lock that the forking thread holds. Parent and child both give it back,
 // in functions of their own; then two threads of the child contend for it anew. Each process says its pid.
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 
 #include "test/victims/asleep.h"
@@ -64,6 +65,7 @@ int main(void) {
     close(lifeline[1]);
     child_gives_back();
     child_gives_back_later();
+    free(malloc(1));  // a child opens its address when it allocates
     say_pid("child");
     char byte;
     while (read(lifeline[0], &byte, 1) == 1) {

@@ -71,7 +71,7 @@ static void* unlock_of_another(void* mutex) {
 // The owner died: whoever comes next holds the lock, and must not lock it again.
 static void robust(int type, int protocol) {
   pthread_mutex_t* mutex = make_mutex(type, PTHREAD_MUTEX_ROBUST, protocol, PTHREAD_PROCESS_PRIVATE);
-  const struct timespec soon = ms_from_now(CLOCK_REALTIME, 5000);
+  const struct timespec soon = ms_from_now(CLOCK_REALTIME, 300);
   in_thread(lock_and_die, mutex);
   TELL(pthread_mutex_lock(mutex));
   TELL(pthread_mutex_consistent(mutex));
@@ -215,7 +215,7 @@ static void wrong_times(void) {
   const struct timespec soon = ms_from_now(CLOCK_REALTIME, 20);
   const struct timespec soon_steady = ms_from_now(CLOCK_MONOTONIC, 20);
   sem_init(&semaphore, 0, 1);
-  // What can be had at once is had, whatever the time says.
+  // A lock that can be had at once is had, whatever the time says; a semaphore asks for a right time.
   TELL(pthread_mutex_timedlock(&mutex, &wrong));
   TELL(pthread_mutex_timedlock(&mutex, &wrong));
   TELL(pthread_mutex_timedlock(&mutex, &past));
@@ -264,6 +264,28 @@ static void interrupted(void) {
   __atomic_store_n(&tid, own_tid(), __ATOMIC_RELEASE);
   TELL(sem_wait(&semaphore));
   pthread_join(thread, NULL);
+}
+
+// A change of rights reaches every thread by a signal of libc's, which ends no wait.
+static void* wait_for_post(void* argument) {
+  __atomic_store_n(&waiting_tid, own_tid(), __ATOMIC_RELEASE);
+  errno = 0;
+  const long answer = sem_wait(argument);
+  return (void*)(answer * 1000 + errno);
+}
+static void rights(void) {
+  sem_t semaphore;
+  pthread_t thread;
+  void* answer = NULL;
+  sem_init(&semaphore, 0, 0);
+  waiting_tid = 0;
+  pthread_create(&thread, NULL, wait_for_post, &semaphore);
+  await_sleep(&waiting_tid);
+  for (int i = 0; i < 100; ++i)
+    if (setuid(getuid()) != 0) say("setuid failed\n");
+  sem_post(&semaphore);
+  pthread_join(thread, &answer);
+  tell("waiter", (long)answer);
 }
 
 static void* last_words(void* argument) {
@@ -347,6 +369,7 @@ int main(void) {
   wrong_times();
   interrupted();
   errno = kMark;
+  rights();
   joins();
   say("-- processes\n");
   between_processes();

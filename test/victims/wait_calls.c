@@ -1,6 +1,7 @@
 // Waits once, for 100 ms, in every call of libc that can: in a function calls_X for the call X; the one that
 // ends the wait does it in ends_X. Prints for each "X at_least at_most" in ns: how long the thread is known to
 // have waited, and how long its call took.
+#include <dlfcn.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -71,6 +72,14 @@ CALL(pthread_mutex_clocklock, pthread_mutex_clocklock(&place->mutex, CLOCK_MONOT
 ENDS(pthread_mutex_clocklock, pthread_mutex_unlock(&place->mutex))
 CALL(old_mutex_lock, old_lock(&place->mutex))
 ENDS(old_mutex_lock, old_unlock(&place->mutex))
+
+// Past any linkage: as plug-ins and languages with their own loaders find it.
+static inline int call_found(const char* name, pthread_mutex_t* mutex) {
+  int (*function)(pthread_mutex_t*) = (int (*)(pthread_mutex_t*))dlsym(RTLD_DEFAULT, name);
+  return function(mutex);
+}
+CALL(found_mutex_lock, call_found("pthread_mutex_lock", &place->mutex))
+ENDS(found_mutex_lock, call_found("pthread_mutex_unlock", &place->mutex))
 
 static void lock_to_write(struct Place* p) {
   pthread_rwlock_wrlock(&p->rwlock);
@@ -191,6 +200,7 @@ static const struct Call kCalls[] = {
     ROW(pthread_mutex_timedlock, lock_mutex),
     ROW(pthread_mutex_clocklock, lock_mutex),
     ROW(old_mutex_lock, lock_mutex),
+    ROW(found_mutex_lock, lock_mutex),
     ROW(pthread_rwlock_rdlock, lock_to_write),
     ROW(pthread_rwlock_timedrdlock, lock_to_write),
     ROW(pthread_rwlock_clockrdlock, lock_to_write),
