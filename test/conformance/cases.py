@@ -20,12 +20,12 @@ def expand(text):
             yield f"{letter}{number:0{len(digits)}d}"
 
 
-# Conformance cases (two digits), then rows of the fault table (as written there). V12, V13 and V15 need line numbers or a CPU
+# Conformance cases (two digits), then rows of the fault table (as written there); B13 and B14 are both. B12, V12, V13 and V15 need line numbers or a CPU
 # profile and come with those.
 REQUIRED = list(
     expand(
         "H01-H24 D01-D13 M01-M15 B01-B11 B13 B14 S01-S07 V01-V11 V14 V16-V24 "
-        "A1-A10 A14 A15 B7 B9 C1-C15 E1-E6 F10 F14 I1 J10"
+        "A1-A10 A14 A15 B1-B9 B15 C1-C15 D20 E1-E6 F10 F14 H2 I1 J10"
     )
 )
 

@@ -270,7 +270,7 @@ TEST_CASE("pprof's options for contentions choose the right column", "[B10][B13]
       const Outcome top = go_pprof({"-top", "-unit=ns", option, victim.url("/debug/pprof/" + name + query)});
       std::smatch match;
       return std::regex_search(top.out, match, std::regex("of (\\d+)(?:ns)? total")) ? match[1].str()
-                                                                                    : top.out + top.err;
+                                                                                     : top.out + top.err;
     };
     if (name == "mutex") {
       CHECK(sum("-total_delay", "?debug=1") == sum("-total_delay", ""));

@@ -32,7 +32,7 @@ void check_same_as_alone(const std::string& name) {
 
 // EOWNERDEAD has the lock already, ENOTRECOVERABLE never gets it, however often one asks; recursive and
 // error-checking locks, priority inheritance, locks between processes, wrong times, errno.
-TEST_CASE("every kind of lock answers what it answers without us", "[B3]") {
+TEST_CASE("every kind of lock answers what it answers without us", "[B3][D20]") {
   check_same_as_alone("lock_semantics");
 }
 
@@ -98,11 +98,13 @@ TEST_CASE("a child that was forked while others waited starts with no waiters", 
   const Profile parents = victim.profile("/debug/pprof/mutex");
   CHECK(parents.total("contentions").in("parent_gives_back") == 1);
   CHECK(parents.in("child_gives_back_later").empty());
-  CHECK(Profile::parse(http_get(address, "/debug/pprof/block").body).total("contentions").in("child_waits") == 1);
+  CHECK(Profile::parse(http_get(address, "/debug/pprof/block").body).total("contentions").in("child_waits") ==
+        1);
   CHECK(victim.finish().out.find("child ended well\n") != std::string::npos);
 }
 
-// Also while a CPU profile is taken, when a thread is handed over to its creator's choice of a first function.
+// Also while a CPU profile is taken, when a thread is handed over to its creator's choice of a first
+// function.
 TEST_CASE("threads that cannot be made leave nothing behind", "[B13]") {
   Victim victim("create_fails", {}, kAll);
   const auto memory = [&] {
@@ -121,7 +123,9 @@ TEST_CASE("threads that cannot be made leave nothing behind", "[B13]") {
   };
   fail_meanwhile("fail 10");
   victim.command("succeed");
-  const auto calls = [&] { return victim.profile("/debug/pprof/block").total("contentions").in("after_failures"); };
+  const auto calls = [&] {
+    return victim.profile("/debug/pprof/block").total("contentions").in("after_failures");
+  };
   CHECK(calls() == 2);
   const long long before = memory();
   fail_meanwhile("fail 10000");
@@ -131,16 +135,16 @@ TEST_CASE("threads that cannot be made leave nothing behind", "[B13]") {
   CHECK(memory() == before);
 }
 
-// The profiles are asked for and switched while the program does nothing but wait, give up and be interrupted.
+// The profiles are asked for and switched while the program does nothing but wait, give up and be
+// interrupted.
 TEST_CASE("switching and reading while threads contend never stops them", "[B8][B15]") {
   Victim victim("contention_storm", {"4000", victim_path("libcall_back.so")});
   for (int i = 0; i < 8; ++i) {
     CHECK(victim.get("/debug/pprof/block?seconds=1&rate=1000").status == 200);
-    const Response on =
-        victim.request({.method = "PUT",
-                        .target = "/debug/pprof/config",
-                        .headers = {{"Content-Type", "application/json"}},
-                        .body = R"({"block_profile_rate": 1, "mutex_profile_fraction": 1})"});
+    const Response on = victim.request({.method = "PUT",
+                                        .target = "/debug/pprof/config",
+                                        .headers = {{"Content-Type", "application/json"}},
+                                        .body = R"({"block_profile_rate": 1, "mutex_profile_fraction": 1})"});
     CHECK(on.status == 200);
     CHECK_NOTHROW(victim.profile("/debug/pprof/mutex"));
     const Response off =

@@ -50,7 +50,7 @@ Response put_config(Victim& victim, const std::string& json) {
 // The kind of a call's wait, as the label says it.
 std::string kind_of(const std::string& call) {
   static const std::pair<const char*, const char*> kKinds[] = {
-      {"rwlock", "rwlock"}, {"mutex", "mutex"}, {"mtx", "mutex"},         {"cond", "cond"},
+      {"rwlock", "rwlock"}, {"mutex", "mutex"},   {"mtx", "mutex"},       {"cond", "cond"},
       {"cnd", "cond"},      {"sem", "semaphore"}, {"barrier", "barrier"}, {"join", "join"}};
   for (const auto& [part, kind] : kKinds)
     if (call.find(part) != std::string::npos) return kind;
@@ -68,8 +68,8 @@ TEST_CASE("off, both profiles are valid, empty, and say how to switch them on", 
     check_empty(profile);
     const std::vector<std::string> comments = profile.comments();
     REQUIRE_FALSE(comments.empty());
-    CHECK(comments[0].find(name == "block" ? "PROFAGENT_BLOCK_PROFILE_RATE" : "PROFAGENT_MUTEX_PROFILE_FRACTION") !=
-          std::string::npos);
+    CHECK(comments[0].find(name == "block" ? "PROFAGENT_BLOCK_PROFILE_RATE"
+                                           : "PROFAGENT_MUTEX_PROFILE_FRACTION") != std::string::npos);
     CHECK(comments[0].find("/debug/pprof/" + name + "?seconds=10&rate=1") != std::string::npos);
   }
 }
@@ -127,7 +127,7 @@ TEST_CASE("every lock that is waited for is charged to the one who gives it back
     CHECK(sample.values[0] == 1);
     check_within(sample.values[1], bounds, 2 * kUnit);
     REQUIRE(sample.stack.size() > 2);
-    CHECK(sample.stack[0].name == (kind == "rwlock"           ? "pthread_rwlock_unlock"
+    CHECK(sample.stack[0].name == (kind == "rwlock"            ? "pthread_rwlock_unlock"
                                    : call.rfind("mtx", 0) == 0 ? "mtx_unlock"
                                                                : "pthread_mutex_unlock"));
     CHECK(sample.stack[1].name == "ends_" + call);
@@ -151,9 +151,9 @@ TEST_CASE("waits for input, time, signals and children are records as well") {
     CAPTURE(sample.key());
     CHECK(sample.values[0] == 1);
     check_within(sample.values[1], bounds);
-    CHECK(sample.labels.at("wait") == (std::regex_match(call, time)       ? "sleep"
-                                       : call.rfind("sem", 0) == 0 ? "semaphore"
-                                                                   : "io"));
+    CHECK(sample.labels.at("wait") == (std::regex_match(call, time) ? "sleep"
+                                       : call.rfind("sem", 0) == 0  ? "semaphore"
+                                                                    : "io"));
     CHECK(sample.stack[0].name == call);
     CHECK(sample.stack[0].mapping.find("libc.so.6") != std::string::npos);
     for (const Frame& frame : sample.stack) CHECK(frame.mapping.find("libprofagent") == std::string::npos);
@@ -200,7 +200,8 @@ struct TextRecord {
 };
 
 // The records of debug=1; every line must be one that clients know.
-std::vector<TextRecord> read_records(const std::string& text, const std::regex& head, std::int64_t* cycles_per_second) {
+std::vector<TextRecord> read_records(const std::string& text, const std::regex& head,
+                                     std::int64_t* cycles_per_second) {
   std::smatch match;
   REQUIRE(std::regex_search(text, match, head, std::regex_constants::match_continuous));
   *cycles_per_second = std::stoll(match[1]);
@@ -219,7 +220,8 @@ std::vector<TextRecord> read_records(const std::string& text, const std::regex& 
 void check_text(Victim& victim, const std::string& name, const std::regex& head) {
   // Twice, so that nothing has happened between the text and the profile that it is compared with.
   std::int64_t cycles_per_second = 0;
-  const auto records = read_records(victim.get("/debug/pprof/" + name + "?debug=1").body, head, &cycles_per_second);
+  const auto records =
+      read_records(victim.get("/debug/pprof/" + name + "?debug=1").body, head, &cycles_per_second);
   const Profile profile = victim.profile("/debug/pprof/" + name);
   CHECK(records.size() >= 2);
   CHECK(std::is_sorted(records.begin(), records.end(),
@@ -362,8 +364,11 @@ Profile collect(Victim& victim, const std::string& target, const std::string& co
 
 TEST_CASE("a request can switch the recording on for its own time") {
   Victim victim("mutex_hog");
-  CHECK(collect(victim, "/debug/pprof/mutex?seconds=2&rate=1", "hog1 2 20").total("contentions").in("hog1") == 1);
-  CHECK(collect(victim, "/debug/pprof/block?seconds=2&rate=1", "hog1 2 20").total("contentions").in("waits") == 2);
+  CHECK(collect(victim, "/debug/pprof/mutex?seconds=2&rate=1", "hog1 2 20").total("contentions").in("hog1") ==
+        1);
+  CHECK(
+      collect(victim, "/debug/pprof/block?seconds=2&rate=1", "hog1 2 20").total("contentions").in("waits") ==
+      2);
   // Then it is off again.
   victim.command("hog2 2 20");
   CHECK(victim.profile("/debug/pprof/mutex").in("hog2").empty());
@@ -394,15 +399,37 @@ TEST_CASE("labels name the lock and who held it") {
   REQUIRE(std::regex_search(out, match, std::regex("lock (0x[0-9a-f]+)")));
   const std::string lock = match[1];
 
-  const Profile block = collect(victim, "/debug/pprof/block?seconds=2&rate=1&labels=lock,holder", "hog1 1 20");
+  const Profile block =
+      collect(victim, "/debug/pprof/block?seconds=2&rate=1&labels=lock,holder", "hog1 1 20");
   const std::vector<Sample> waits = block.in("waits");
   REQUIRE(waits.size() == 1);
-  CHECK(waits[0].labels == std::map<std::string, std::string>{{"holder", "hog1"}, {"lock", lock}, {"wait", "mutex"}});
+  CHECK(waits[0].labels ==
+        std::map<std::string, std::string>{{"holder", "hog1"}, {"lock", lock}, {"wait", "mutex"}});
   const Profile mutex = collect(victim, "/debug/pprof/mutex?seconds=2&rate=1&labels=lock", "hog2 1 20");
   REQUIRE(mutex.in("hog2").size() == 1);
   CHECK(mutex.in("hog2")[0].labels.at("lock") == lock);
 
   CHECK(victim.get("/debug/pprof/block?seconds=1&labels=colour").status == 400);
+}
+
+TEST_CASE("who does not give a lock back is not charged, and who gets an error has not waited") {
+  Victim victim("not_released", {}, kAll);
+  const Profile mutex = victim.profile("/debug/pprof/mutex");
+  const Profile block = victim.profile("/debug/pprof/block");
+  // The inner of two unlocks, one that is not the owner's, and a wait for a condition without the lock.
+  for (const char* function : {"unlocks_inner", "unlocks_of_another", "waits_without_lock"}) {
+    CAPTURE(function);
+    CHECK(mutex.in(function).empty());
+  }
+  // A deadlock that was found at once.
+  CHECK(block.in("locks_again").empty());
+  CHECK(block.in("waits_without_lock").empty());
+  const auto releases = measured(victim.process().out());
+  REQUIRE(releases.size() == 2);
+  for (const auto& [function, bounds] : releases) {
+    CAPTURE(function);
+    check_within(mutex.total("delay").in(function), bounds, 2 * kUnit);
+  }
 }
 
 // Each waiter's delay and each holder's charge, against what the threads have measured of one another.

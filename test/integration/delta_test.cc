@@ -36,7 +36,7 @@ void check_go_error(const Response& answer, const std::string& body) {
 
 TEST_CASE("a delta takes its time, and says so", "[D01][D02]") {
   Victim victim("leak");
-  for (const std::string name : kSnapshotKinds) {
+  for (const std::string& name : kSnapshotKinds) {
     CAPTURE(name);
     const std::int64_t begin = now();
     const Response answer = victim.get("/debug/pprof/" + name + "?seconds=1");
@@ -60,7 +60,7 @@ TEST_CASE("seconds must be a positive integer", "[D03]") {
   Victim victim("leak");
   for (const char* value : {"0", "-1", "abc", "1.5", "1e1", "0x1", "+1.5", "99999999999999999999"}) {
     CAPTURE(value);
-    for (const std::string name : kSnapshotKinds)
+    for (const std::string& name : kSnapshotKinds)
       check_go_error(victim.get("/debug/pprof/" + name + "?seconds=" + value),
                      "invalid value for \"seconds\" - must be a positive integer\n");
   }
@@ -68,7 +68,7 @@ TEST_CASE("seconds must be a positive integer", "[D03]") {
 
 TEST_CASE("seconds and debug do not go together", "[D04]") {
   Victim victim("leak");
-  for (const std::string name : kSnapshotKinds)
+  for (const std::string& name : kSnapshotKinds)
     check_go_error(victim.get("/debug/pprof/" + name + "?seconds=1&debug=1"),
                    "seconds and debug params are incompatible\n");
 }

@@ -134,7 +134,7 @@ TEST_CASE("every string is UTF-8, whatever the program is called", "[V08]") {
   const std::string odd = dir.file("odd\xff name");
   REQUIRE(run({"cp", victim_path("leak"), odd}).ok());
   Victim victim(odd, {}, kEverything);
-  for (const std::string name : kSnapshotKinds) {
+  for (const std::string& name : kSnapshotKinds) {
     const Profile profile = victim.profile("/debug/pprof/" + name);
     for (const std::string& text : profile.message().string_table()) {
       CAPTURE(text);
@@ -174,7 +174,7 @@ TEST_CASE("the body is one gzip file as Go writes it", "[V20]") {
 TEST_CASE("the time is that of the scrape, a duration only a delta has", "[V21][V22]") {
   Victim victim("leak");
   using namespace std::chrono;
-  for (const std::string name : kSnapshotKinds) {
+  for (const std::string& name : kSnapshotKinds) {
     const auto before = duration_cast<nanoseconds>(system_clock::now().time_since_epoch()).count();
     const Profile snapshot = victim.profile("/debug/pprof/" + name);
     const auto after = duration_cast<nanoseconds>(system_clock::now().time_since_epoch()).count();

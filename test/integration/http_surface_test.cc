@@ -72,7 +72,7 @@ TEST_CASE("unknown profiles and paths are 404, and nothing is reflected", "[H04]
 
 TEST_CASE("a snapshot profile is a gzip file under its own name", "[H08][H09]") {
   Victim victim("leak");
-  for (const std::string name : kSnapshotKinds) {
+  for (const std::string& name : kSnapshotKinds) {
     CAPTURE(name);
     const Response answer = victim.get("/debug/pprof/" + name);
     CHECK(answer.status == 200);
@@ -268,7 +268,7 @@ TEST_CASE("the socket is for its owner only, goes with the process, and replaces
 
 TEST_CASE("gc=1 is accepted, and a query with a semicolon is ignored", "[H23][H24]") {
   Victim victim("leak");
-  for (const std::string name : kSnapshotKinds)
+  for (const std::string& name : kSnapshotKinds)
     CHECK(victim.get("/debug/pprof/" + name + "?gc=1").status == 200);
   const Response answer = victim.get("/debug/pprof/heap?seconds=1;debug=1");
   CHECK(answer.status == 200);

@@ -179,7 +179,8 @@ TEST_CASE("at fraction 1 every contended unlock is counted, an uncontended one n
 // Binomial(N, 1/5) unlocks are chosen, each counts 5 times: mean N, standard deviation sqrt(N (5 - 1)).
 TEST_CASE("one contended unlock in 5 counts for 5", "[B07]") {
   constexpr int kTimes = 100'000;
-  constexpr Nanos kWaited = 1'000'000'000'000;  // beside which the time between two lines of a test is nothing
+  constexpr Nanos kWaited =
+      1'000'000'000'000;  // beside which the time between two lines of a test is nothing
   begin_test(0x601, 7);
   contention_recorder.set_mutex_fraction(5);
   const Nanos begin = ContentionRecorder::now();
@@ -300,8 +301,7 @@ TEST_CASE("a wait that there is no room for is dropped and counted") {
   const std::size_t room = kMaxContentionBuckets - block_buckets.size();
   arena.set_limit(arena.mapped() + (std::size_t{64} << 20));
   contention_recorder.set_labels(true, false);
-  for (std::size_t i = 0; i < room + 100; ++i)
-    contention_recorder.on_wait(wait_for(lock_at(1000 + i)), 1, 0);
+  for (std::size_t i = 0; i < room + 100; ++i) contention_recorder.on_wait(wait_for(lock_at(1000 + i)), 1, 0);
   CHECK(counters.dropped_contention_table_full >= dropped + 100);
   const Amount full = sum(block_buckets, 0xd01);
   CHECK(full.count + static_cast<double>(counters.dropped_contention_table_full - dropped) ==

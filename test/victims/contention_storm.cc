@@ -1,6 +1,7 @@
 //   contention_storm MS [LIBRARY]
 // For MS milliseconds threads contend for locks of all sorts, give up, wait for conditions and fork, under a
-// timer's signals; one of them contends from LIBRARY, which it loads and unloads all the time. What a lock guards must add up; else it says "wrong".
+// timer's signals; one of them contends from LIBRARY, which it loads and unloads all the time. What a lock
+// guards must add up; else it says "wrong".
 #include <dlfcn.h>
 #include <pthread.h>
 #include <semaphore.h>

@@ -49,21 +49,21 @@ static void keep(struct Part* part, long ms) {
 }
 
 // Gives back the lock that this thread holds, after all others have come.
-#define HOLDER(name, ms)                                             \
-  NOINLINE static void name(struct Lock* lock, struct Part* part) {  \
-    keep(part, ms);                                                  \
-    pthread_mutex_unlock(&lock->mutex);                              \
-    part->gave.before = now_ns();                                    \
+#define HOLDER(name, ms)                                            \
+  NOINLINE static void name(struct Lock* lock, struct Part* part) { \
+    keep(part, ms);                                                 \
+    pthread_mutex_unlock(&lock->mutex);                             \
+    part->gave.before = now_ns();                                   \
   }
-#define WAITER(name, ms)                                             \
-  NOINLINE static void name(struct Lock* lock, struct Part* part) {  \
-    part->came.after = now_ns();                                     \
-    __atomic_store_n(&part->tid, own_tid(), __ATOMIC_RELEASE);       \
-    pthread_mutex_lock(&lock->mutex);                                \
-    part->got = now_ns();                                            \
-    keep(part, ms);                                                  \
-    pthread_mutex_unlock(&lock->mutex);                              \
-    part->gave.before = now_ns();                                    \
+#define WAITER(name, ms)                                            \
+  NOINLINE static void name(struct Lock* lock, struct Part* part) { \
+    part->came.after = now_ns();                                    \
+    __atomic_store_n(&part->tid, own_tid(), __ATOMIC_RELEASE);      \
+    pthread_mutex_lock(&lock->mutex);                               \
+    part->got = now_ns();                                           \
+    keep(part, ms);                                                 \
+    pthread_mutex_unlock(&lock->mutex);                             \
+    part->gave.before = now_ns();                                   \
   }
 HOLDER(holder_a, 30)
 HOLDER(holder_b, 11)
@@ -72,8 +72,9 @@ WAITER(waiter_b, 3)
 WAITER(waiter_c, 7)
 
 static struct Charge charges[] = {
-    {"holder_a", holder_a, 0, 0, 0, 0}, {"holder_b", holder_b, 0, 0, 0, 0}, {"waiter_a", waiter_a, 0, 0, 0, 0},
-    {"waiter_b", waiter_b, 0, 0, 0, 0}, {"waiter_c", waiter_c, 0, 0, 0, 0},
+    {"holder_a", holder_a, 0, 0, 0, 0}, {"holder_b", holder_b, 0, 0, 0, 0},
+    {"waiter_a", waiter_a, 0, 0, 0, 0}, {"waiter_b", waiter_b, 0, 0, 0, 0},
+    {"waiter_c", waiter_c, 0, 0, 0, 0},
 };
 enum { kCharges = sizeof charges / sizeof charges[0] };
 static pthread_mutex_t charges_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -172,8 +173,9 @@ int main(void) {
   for (int i = 0; i < kLocks; ++i) pthread_join(threads[i], NULL);
   for (int i = 0; i < kCharges; ++i) {
     const struct Charge* charge = &charges[i];
-    snprintf(line, sizeof line, "waiter %s %lld %lld\nholder %s %lld %lld\n", charge->name, charge->waited_least,
-             charge->waited_most, charge->name, charge->caused_least, charge->caused_most);
+    snprintf(line, sizeof line, "waiter %s %lld %lld\nholder %s %lld %lld\n", charge->name,
+             charge->waited_least, charge->waited_most, charge->name, charge->caused_least,
+             charge->caused_most);
     say(line);
   }
   serve_until_end();

@@ -25,10 +25,10 @@ static void tell(const char* name, long answer) {
   say(line);
 }
 
-#define TELL(call)      \
-  do {                  \
-    errno = kMark;      \
-    tell(#call, call);  \
+#define TELL(call)     \
+  do {                 \
+    errno = kMark;     \
+    tell(#call, call); \
   } while (0)
 
 static struct timespec ms_from_now(clockid_t clock, long ms) {
@@ -141,15 +141,15 @@ static void types(void) {
   pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
   TELL(pthread_cond_timedwait(&cond, checking, &soon));  // not ours
 
-  pthread_mutex_t* inheriting =
-      make_mutex(PTHREAD_MUTEX_ERRORCHECK, PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_INHERIT, PTHREAD_PROCESS_PRIVATE);
+  pthread_mutex_t* inheriting = make_mutex(PTHREAD_MUTEX_ERRORCHECK, PTHREAD_MUTEX_STALLED,
+                                           PTHREAD_PRIO_INHERIT, PTHREAD_PROCESS_PRIVATE);
   TELL(pthread_mutex_lock(inheriting));
   TELL(pthread_mutex_lock(inheriting));
   TELL(pthread_mutex_unlock(inheriting));
   TELL(pthread_mutex_unlock(inheriting));
 
-  pthread_mutex_t* adaptive =
-      make_mutex(PTHREAD_MUTEX_ADAPTIVE_NP, PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE, PTHREAD_PROCESS_PRIVATE);
+  pthread_mutex_t* adaptive = make_mutex(PTHREAD_MUTEX_ADAPTIVE_NP, PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE,
+                                         PTHREAD_PROCESS_PRIVATE);
   const struct timespec later = ms_from_now(CLOCK_REALTIME, 20);
   TELL(pthread_mutex_lock(adaptive));
   TELL(pthread_mutex_trylock(adaptive));

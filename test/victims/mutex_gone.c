@@ -1,5 +1,5 @@
-// ROUNDS times, by a few pairs of threads: one gives a mutex back, and the one that waited for it unmaps the page that it lies
-// in, as soon as it has it: what touches the mutex after that crashes.
+// ROUNDS times, by a few pairs of threads: one gives a mutex back, and the one that waited for it unmaps the
+// page that it lies in, as soon as it has it: what touches the mutex after that crashes.
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>

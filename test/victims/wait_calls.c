@@ -1,6 +1,6 @@
 // Waits once, for 100 ms, in every call of libc that can: in a function calls_X for the call X; the one that
-// ends the wait does it in ends_X. Prints for each "X at_least at_most" in ns: how long the thread is known to
-// have waited, and how long its call took.
+// ends the wait does it in ends_X. Prints for each "X at_least at_most" in ns: how long the thread is known
+// to have waited, and how long its call took.
 #include <dlfcn.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -40,16 +40,16 @@ static void begin(struct Place* place) {
   __atomic_store_n(&place->tid, own_tid(), __ATOMIC_RELEASE);
 }
 
-#define CALL(name, what)                                \
+#define CALL(name, what)                                   \
   NOINLINE static void calls_##name(struct Place* place) { \
-    begin(place);                                       \
-    what;                                               \
-    END_OF_FRAME();                                     \
+    begin(place);                                          \
+    what;                                                  \
+    END_OF_FRAME();                                        \
   }
-#define ENDS(name, what)                                \
+#define ENDS(name, what)                                  \
   NOINLINE static void ends_##name(struct Place* place) { \
-    what;                                               \
-    END_OF_FRAME();                                     \
+    what;                                                 \
+    END_OF_FRAME();                                       \
   }
 
 static struct timespec real_end;
@@ -194,7 +194,8 @@ ENDS(thrd_join, sem_post(&place->semaphore))
 CALL(syscall, syscall(SYS_futex, &place->word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0))
 ENDS(syscall, syscall(SYS_futex, &place->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0))
 
-#define ROW(name, prepare) {#name, prepare, calls_##name, ends_##name}
+#define ROW(name, prepare) \
+  { #name, prepare, calls_##name, ends_##name }
 static const struct Call kCalls[] = {
     ROW(pthread_mutex_lock, lock_mutex),
     ROW(pthread_mutex_timedlock, lock_mutex),

@@ -25,8 +25,8 @@
 
 ssize_t __read_chk(int descriptor, void* buffer, size_t size, size_t room);
 ssize_t __recv_chk(int descriptor, void* buffer, size_t size, size_t room, int flags);
-ssize_t __recvfrom_chk(int descriptor, void* buffer, size_t size, size_t room, int flags, struct sockaddr* address,
-                       socklen_t* length);
+ssize_t __recvfrom_chk(int descriptor, void* buffer, size_t size, size_t room, int flags,
+                       struct sockaddr* address, socklen_t* length);
 int __poll_chk(struct pollfd* entries, nfds_t count, int timeout, size_t room);
 int __ppoll_chk(struct pollfd* entries, nfds_t count, const struct timespec* timeout, const sigset_t* mask,
                 size_t room);
@@ -56,18 +56,18 @@ struct Call {
 static const struct timespec kMinute = {60, 0};
 static const struct timespec kTenth = {0, 100000000};
 
-#define CALL(name, ...)                                     \
-  NOINLINE static void calls_##name(struct Place* place) { \
-    char byte = 0;                                          \
-    struct iovec part = {&byte, 1};                         \
-    struct pollfd entry = {place->ends[0], POLLIN, 0};      \
-    USE(&byte);                                             \
-    USE(&part);                                             \
-    USE(&entry);                                            \
-    place->begin = now_ns();                                \
+#define CALL(name, ...)                                         \
+  NOINLINE static void calls_##name(struct Place* place) {      \
+    char byte = 0;                                              \
+    struct iovec part = {&byte, 1};                             \
+    struct pollfd entry = {place->ends[0], POLLIN, 0};          \
+    USE(&byte);                                                 \
+    USE(&part);                                                 \
+    USE(&entry);                                                \
+    place->begin = now_ns();                                    \
     __atomic_store_n(&place->tid, own_tid(), __ATOMIC_RELEASE); \
-    __VA_ARGS__;                                            \
-    END_OF_FRAME();                                         \
+    __VA_ARGS__;                                                \
+    END_OF_FRAME();                                             \
   }
 
 // Input.
@@ -138,7 +138,8 @@ static void listen_here(struct Place* p) {
   p->address.sun_family = AF_UNIX;
   const int length = snprintf(p->address.sun_path + 1, 64, "wait_io.%d.%p", (int)getpid(), (void*)p);
   p->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
-  if (bind(p->listener, (struct sockaddr*)&p->address, p->length) != 0 || listen(p->listener, 0) != 0) _exit(5);
+  if (bind(p->listener, (struct sockaddr*)&p->address, p->length) != 0 || listen(p->listener, 0) != 0)
+    _exit(5);
 }
 static void listen_full(struct Place* p) {
   listen_here(p);
@@ -218,10 +219,10 @@ CALL(sigsuspend, {
   sigemptyset(&none);
   sigsuspend(&none);
 })
-#define WITH_USR2                                 \
-  sigset_t usr2;                                  \
-  sigemptyset(&usr2);                             \
-  sigaddset(&usr2, SIGUSR2);                      \
+#define WITH_USR2            \
+  sigset_t usr2;             \
+  sigemptyset(&usr2);        \
+  sigaddset(&usr2, SIGUSR2); \
   pthread_sigmask(SIG_BLOCK, &usr2, NULL);
 static void hit_blocked(struct Place* p) {
   pthread_kill(p->waiter, SIGUSR2);
@@ -265,7 +266,8 @@ CALL(waitid, {
   waitid(P_PID, (id_t)place->child, &info, WEXITED);
 })
 
-#define ROW(name, prepare, release) {#name, prepare, calls_##name, release}
+#define ROW(name, prepare, release) \
+  { #name, prepare, calls_##name, release }
 static const struct Call kCalls[] = {
     ROW(read, nothing, send_byte),
     ROW(__read_chk, nothing, send_byte),

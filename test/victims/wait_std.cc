@@ -151,11 +151,7 @@ const Case kCases[] = {
        flag.notify_one();
      }},
     {"future", nothing, in_future, [] { promise.set_value(1); }},
-    {"thread_join",
-     [] {
-       thread = std::thread([] { thread_may_end.wait(false); });
-     },
-     in_thread_join,
+    {"thread_join", [] { thread = std::thread([] { thread_may_end.wait(false); }); }, in_thread_join,
      [] {
        thread_may_end = true;
        thread_may_end.notify_one();
