@@ -29,8 +29,8 @@ class ContentionRecorder {
   // ns: a wait of that length or longer is always recorded, a shorter one with the probability length / rate
   // and then counts for so many more. 0: off. Our thread.
   void set_block_rate(std::int64_t rate) noexcept;
-  // One contended unlock in so many is recorded, and counts for all of them. 0: off; below 0: as it was, as in
-  // Go. Our thread.
+  // One contended unlock in so many is recorded, and counts for all of them. 0: off; below 0: as it was, as
+  // in Go. Our thread.
   void set_mutex_fraction(std::int64_t fraction) noexcept;
   // Whether rows tell locks, and their holders, apart. Our thread.
   void set_labels(bool locks, bool holders) noexcept;
