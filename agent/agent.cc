@@ -13,6 +13,7 @@
 #include "agent/program.h"
 #include "agent/safe/arena.h"
 #include "agent/safe/counters.h"
+#include "agent/safe/cpu_recorder.h"
 #include "agent/safe/events.h"
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/settings.h"
@@ -45,6 +46,7 @@ struct Agent {
   service::Service service;
   std::string_view cmdline;
   const char* runtime_dir = "";
+  std::int64_t filters_at_load = -1;
   pid_t pid = 0;  // of the process that on_load or on_fork_child ran in
   std::uint64_t forks = 0;
   bool reopen = false;  // a fork child that has not opened its own listeners yet
@@ -84,7 +86,8 @@ service::Site make_service_site() {
                              .listener_problems = std::string(agent.listeners.problems())},
                     .service_facts = [] { return agent.service.facts(); },
                     .heap_available = agent.heap.available,
-                    .cmdline = std::string(agent.cmdline)});
+                    .cmdline = std::string(agent.cmdline),
+                    .filters_at_load = agent.filters_at_load});
 }
 
 // A vfork child shares our memory but is another process: our thread is its parent's.
@@ -207,6 +210,7 @@ void on_fork_child() noexcept {
   agent.service.forget_after_fork();
   forget_clients_after_fork();
   safe::unlock_walk_caches_after_fork();
+  safe::cpu_recorder.forget_after_fork();
   safe::threads.on_fork_child();
   agent.listeners.close_all();
   agent.pid = safe::sys::getpid();
@@ -244,6 +248,7 @@ void on_fork_child() noexcept {
     safe::heap_recorder.set_rate(rate);
   }
 
+  agent.filters_at_load = count_system_call_filters();
   agent.pid = safe::sys::getpid();
   open_listeners();
   if (!agent.listeners.any()) return;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 namespace profagent {
@@ -21,6 +22,10 @@ struct Program {
 
 // Called once at load, after read_settings().
 [[nodiscard]] Program identify_program() noexcept;
+
+// System call filters (seccomp) that this thread is under; negative when the kernel does not tell. Those that
+// are there at load came from outside, a container's for instance, and know what programs do.
+[[nodiscard]] std::int64_t count_system_call_filters() noexcept;
 
 // `pattern`: comma-separated globs with * and ?; spaces around them do not count.
 [[nodiscard]] bool matches_any(std::string_view patterns, std::string_view name) noexcept;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "agent/safe/settings.h"
+#include "agent/service/cpu_profile.h"
 #include "agent/service/heap_profile.h"
 #include "agent/service/modules.h"
 #include "agent/service/symbols.h"
@@ -13,15 +14,17 @@ namespace profagent {
 service::Site make_site(SiteParts parts) {
   // What the site's parts share lives as long as the last of them.
   struct Shared {
+    explicit Shared(SiteParts& parts) : info(std::move(parts.info)), cpu_sampler(parts.filters_at_load) {}
     service::AgentInfo info;
     service::Symbolizer symbolizer;
+    service::CpuSampler cpu_sampler;
   };
-  auto shared = std::make_shared<Shared>();
-  shared->info = std::move(parts.info);
+  auto shared = std::make_shared<Shared>(parts);
 
   service::Site site;
   site.profiles =
       service::make_heap_sources(shared->symbolizer, shared->info.heap_coverage, parts.heap_available);
+  site.profiles.push_back(service::make_cpu_source(shared->symbolizer, shared->cpu_sampler));
   site.cmdline = std::move(parts.cmdline);
   site.symbol_names = [shared](std::span<const std::uintptr_t> pcs) {
     const auto modules = service::ModuleSet::now({});

@@ -2,6 +2,7 @@
 // only.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@ struct SiteParts {
   std::function<std::vector<service::Fact>()> service_facts;
   bool heap_available = false;
   std::string cmdline;
+  std::int64_t filters_at_load = -1;
 };
 
 // Throws std::bad_alloc.

@@ -1,6 +1,5 @@
 #include "agent/safe/heap_recorder.h"
 
-#include <algorithm>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -8,9 +7,8 @@
 #include "agent/safe/counters.h"
 #include "agent/safe/heap_buckets.h"
 #include "agent/safe/random.h"
+#include "agent/safe/record_stack.h"
 #include "agent/safe/sampling.h"
-#include "agent/safe/settings.h"
-#include "agent/safe/stack_table.h"
 #include "agent/safe/threads.h"
 
 namespace profagent::safe {
@@ -29,19 +27,11 @@ std::uint64_t draw_distance(std::uint64_t& random, std::uint64_t rate) {
   return rate == 1 ? 0 : next_sample_distance(random, rate);
 }
 
-StackId intern_stack(const StartFrame& caller) {
-  const auto depth = static_cast<std::size_t>(settings.stack_depth.load(std::memory_order_relaxed));
+StackId stack_of(const StartFrame& caller) {
   // No larger than asked for: threads with small stacks and handlers on small alternate stacks allocate, too.
-  auto* pcs = static_cast<Pc*>(__builtin_alloca(std::min(depth, kMaxStackDepth) * sizeof(Pc)));
-  const Stack stack = capture_stack(caller, {pcs, std::min(depth, kMaxStackDepth)});
-  if (stack.truncated) count(counters.stacks_truncated);
-  if (stack.incomplete) count(counters.stacks_incomplete);
-  if (stack.depth == 0) count(counters.stacks_empty);
-  if (stack.id_hint != kNoStack) return stack.id_hint;
-  const StackId id = stack_table.intern({pcs, stack.depth}, stack.hash);
-  // An overflow is not remembered: it must be counted each time.
-  if (id > kOverflowStack) remember_stack_id(stack, id);
-  return id;
+  const std::size_t depth = recorded_depth();
+  auto* pcs = static_cast<Pc*>(__builtin_alloca(depth * sizeof(Pc)));
+  return record_stack(caller, {pcs, depth});
 }
 
 }  // namespace
@@ -101,8 +91,8 @@ void HeapRecorder::on_alloc(const void* block, std::size_t size, std::uint64_t r
                             const StartFrame& caller) noexcept {
   if (!LiveTable::accepts(block)) return count(counters.dropped_address);
   threads.current();
-  const StackId stack = intern_stack(caller);
-  const BucketId bucket = heap_buckets.find_or_add(stack, size, rate);
+  const StackId stack = stack_of(caller);
+  const BucketId bucket = heap_buckets.find_or_add({stack, size, rate});
   if (bucket == 0) return count(counters.dropped_bucket_table_full);
   // A record that is still there is of a block whose free went past our hooks (RTLD_DEEPBIND, an allocator's
   // own entry points): the address belongs to a new block now, and an address must not stand in the table

@@ -10,9 +10,9 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace profagent::safe {
+#include "agent/safe/types.h"
 
-using BucketId = std::uint32_t;  // 1 … kMaxBucketId; 0 is "none"
+namespace profagent::safe {
 
 class LiveTable {
  public:

@@ -15,6 +15,8 @@ namespace profagent::safe {
 
 struct alignas(64) ThreadSlot {
   std::atomic<pid_t> tid{0};  // 0: free
+  // Its alternate stack has no room for a signal of ours.
+  std::atomic<bool> small_signal_stack{false};
 };
 
 class Threads {

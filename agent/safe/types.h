@@ -23,6 +23,9 @@ enum class ReturnAddress : std::uintptr_t {};
 using StackId = std::uint32_t;
 inline constexpr StackId kNoStack = 0;
 
+// Dense number of a profile's row (bucket_table.h); 0 is "none".
+using BucketId = std::uint32_t;
+
 using Nanos = std::int64_t;
 
 // The deepest stack that can be recorded; PROFAGENT_STACK_DEPTH is at most this.

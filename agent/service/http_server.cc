@@ -23,6 +23,7 @@
 #undef eventfd
 #undef timerfd_create
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -239,16 +240,31 @@ class Session : public std::enable_shared_from_this<Session> {
   void collect(Pending pending) {
     pending_.emplace(std::move(pending));
     const auto length = std::chrono::duration<double>(pending_->seconds);
-    wait_.expires_after(std::chrono::duration_cast<std::chrono::steady_clock::duration>(length));
-    wait_.async_wait([self = shared_from_this()](error_code error) {
+    finish_at_ = std::chrono::steady_clock::now() +
+                 std::chrono::duration_cast<std::chrono::steady_clock::duration>(length);
+    tend();
+    watch_client();
+  }
+
+  // Waits for the end of the collection, or until it wants to be tended before that.
+  void tend() {
+    const double seconds_until_next = pending_->tend ? pending_->tend() : 0;
+    auto until = finish_at_;
+    if (seconds_until_next > 0) {
+      const auto pause = std::chrono::duration<double>(seconds_until_next);
+      until = std::min(until, std::chrono::steady_clock::now() +
+                                  std::chrono::duration_cast<std::chrono::steady_clock::duration>(pause));
+    }
+    wait_.expires_at(until);
+    wait_.async_wait([self = shared_from_this(), is_end = until == finish_at_](error_code error) {
       if (error || !self->pending_) return;
-      self->guarded([&self] {
+      self->guarded([&] {
+        if (!is_end) return self->tend();
         const auto finish = std::move(self->pending_->finish);
         self->pending_.reset();
         self->respond(finish());
       });
     });
-    watch_client();
   }
 
   // While collecting: notices a client that leaves, and keeps what it sends ahead.
@@ -281,6 +297,7 @@ class Session : public std::enable_shared_from_this<Session> {
     try {
       work();
     } catch (const std::exception& error) {
+      pending_.reset();
       count(server_.options.counters->errors);
       respond(make_pprof_error(500, error.what()));
     }
@@ -345,6 +362,7 @@ class Session : public std::enable_shared_from_this<Session> {
   PeerUser peer_;
   std::optional<Parser> parser_;
   std::optional<Pending> pending_;
+  std::chrono::steady_clock::time_point finish_at_;
   Request request_;
   Response response_;
   std::string head_;

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -46,8 +47,17 @@ class Collection {
   Collection(const Collection&) = delete;
   Collection& operator=(const Collection&) = delete;
   virtual ~Collection() = default;
+  // Called now and then meanwhile, first at once. Returns after how many seconds it wants to be called again;
+  // 0: not at all.
+  virtual double tend() { return 0; }
   // The encoded profile, gzip included.
   virtual std::string finish() = 0;
+};
+
+// A parameter of the request cannot be used; what() says why, in words for its sender.
+class BadRequest : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
 };
 
 class ProfileSource {
@@ -63,10 +73,12 @@ class ProfileSource {
   // Why the profile is empty or partial, in one sentence for the index; empty when all is well.
   virtual std::string state() = 0;
   // The encoded profile of now, gzip included. `query` has what else the request said (gc=1, labels, ...).
-  virtual std::string snapshot(const Query& query) = 0;
+  // Neither this nor text() for Timing::kOverTime.
+  virtual std::string snapshot(const Query& /*query*/) { return {}; }
   // debug=1 and above.
-  virtual std::string text(std::int64_t debug, const Query& query) = 0;
-  // Takes the first end of a collection of `seconds`. Never null; throws when it cannot be started.
+  virtual std::string text(std::int64_t /*debug*/, const Query& /*query*/) { return {}; }
+  // Takes the first end of a collection of `seconds`. Never null; throws when it cannot be started,
+  // BadRequest when the query is to blame.
   virtual std::unique_ptr<Collection> begin(double seconds, const Query& query) = 0;
 };
 
@@ -105,6 +117,7 @@ struct Site {
 // An answer that takes time: wait, then call finish(). Destroying it unfinished is the cancel.
 struct Pending {
   double seconds = 0;
+  std::function<double()> tend;  // as Collection's
   std::function<Response()> finish;
 };
 

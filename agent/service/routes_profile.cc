@@ -16,12 +16,15 @@ Response profile_file(std::string_view file_name, std::string bytes) {
   return response;
 }
 
-Pending collect(ProfileSource& source, double seconds, const Query& query, std::string file_name) {
+Answer collect(ProfileSource& source, double seconds, const Query& query, std::string file_name) try {
   // std::function wants a copyable callable.
   std::shared_ptr<Collection> collection = source.begin(seconds, query);
-  return {seconds, [collection, file_name = std::move(file_name)] {
-            return profile_file(file_name, collection->finish());
-          }};
+  return Pending{seconds, [collection] { return collection->tend(); },
+                 [collection, file_name = std::move(file_name)] {
+                   return profile_file(file_name, collection->finish());
+                 }};
+} catch (const BadRequest& error) {
+  return make_pprof_error(400, error.what());
 }
 
 Response refuse_long_request() {

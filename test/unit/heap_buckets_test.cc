@@ -32,12 +32,12 @@ std::map<Key, std::uint64_t> rows_of(const HeapBuckets& buckets, int* doubled = 
 TEST_CASE("a row is a stack, a size and a rate") {
   give_room();
   const auto buckets = std::make_unique<HeapBuckets>();
-  const BucketId id = buckets->find_or_add(5, 100, 524288);
+  const BucketId id = buckets->find_or_add({5, 100, 524288});
   REQUIRE(id != 0);
-  CHECK(buckets->find_or_add(5, 100, 524288) == id);
-  CHECK(buckets->find_or_add(6, 100, 524288) != id);
-  CHECK(buckets->find_or_add(5, 101, 524288) != id);
-  CHECK(buckets->find_or_add(5, 100, 1) != id);
+  CHECK(buckets->find_or_add({5, 100, 524288}) == id);
+  CHECK(buckets->find_or_add({6, 100, 524288}) != id);
+  CHECK(buckets->find_or_add({5, 101, 524288}) != id);
+  CHECK(buckets->find_or_add({5, 100, 1}) != id);
   CHECK(buckets->size() == 4);
   CHECK((*buckets)[id].stack == 5);
   CHECK((*buckets)[id].size == 100);
@@ -49,18 +49,18 @@ TEST_CASE("a row is a stack, a size and a rate") {
 TEST_CASE("extreme keys are keys") {
   give_room();
   const auto buckets = std::make_unique<HeapBuckets>();
-  const BucketId none = buckets->find_or_add(kNoStack, 0, 1);
-  const BucketId most = buckets->find_or_add(~StackId{0}, ~std::uint64_t{0}, std::uint64_t{1} << 40);
+  const BucketId none = buckets->find_or_add({kNoStack, 0, 1});
+  const BucketId most = buckets->find_or_add({~StackId{0}, ~std::uint64_t{0}, std::uint64_t{1} << 40});
   CHECK(none != 0);
   CHECK(most != 0);
   CHECK(none != most);
-  CHECK(buckets->find_or_add(kNoStack, 0, 1) == none);
+  CHECK(buckets->find_or_add({kNoStack, 0, 1}) == none);
 }
 
 TEST_CASE("only rows that were counted are shown") {
   give_room();
   const auto buckets = std::make_unique<HeapBuckets>();
-  const BucketId id = buckets->find_or_add(5, 100, 1);
+  const BucketId id = buckets->find_or_add({5, 100, 1});
   CHECK(rows_of(*buckets).empty());
   (*buckets)[id].allocations = 3;
   CHECK(rows_of(*buckets) == std::map<Key, std::uint64_t>{{{5, 100, 1}, 3}});
@@ -71,7 +71,7 @@ TEST_CASE("a full table refuses what is new and finds what is old") {
   const auto buckets = std::make_unique<HeapBuckets>();
   constexpr StackId kRows = (1U << 18) - 1;
   std::vector<BucketId> ids;
-  for (StackId stack = 1; stack <= kRows; ++stack) ids.push_back(buckets->find_or_add(stack, 64, 1));
+  for (StackId stack = 1; stack <= kRows; ++stack) ids.push_back(buckets->find_or_add({stack, 64, 1}));
   std::vector<bool> seen(kRows + 1);
   for (const BucketId id : ids) {
     REQUIRE(id != 0);
@@ -79,25 +79,25 @@ TEST_CASE("a full table refuses what is new and finds what is old") {
     REQUIRE_FALSE(seen.at(id));
     seen[id] = true;
   }
-  for (StackId stack = 1; stack <= 1000; ++stack) REQUIRE(buckets->find_or_add(kRows + stack, 64, 1) == 0);
+  for (StackId stack = 1; stack <= 1000; ++stack) REQUIRE(buckets->find_or_add({kRows + stack, 64, 1}) == 0);
   for (StackId stack = 1; stack <= kRows; ++stack)
-    REQUIRE(buckets->find_or_add(stack, 64, 1) == ids[stack - 1]);
+    REQUIRE(buckets->find_or_add({stack, 64, 1}) == ids[stack - 1]);
   CHECK(buckets->size() == kRows);
 }
 
 TEST_CASE("without memory it refuses; with memory again it has lost no row") {
   const auto buckets = std::make_unique<HeapBuckets>();
   arena.set_limit(arena.mapped());
-  CHECK(buckets->find_or_add(1, 64, 1) == 0);
+  CHECK(buckets->find_or_add({1, 64, 1}) == 0);
   give_room((std::size_t{4} << 20) + (std::size_t{100} << 10));  // the index and one segment
   StackId stack = 1;
-  while (buckets->find_or_add(stack, 64, 1) != 0) ++stack;
+  while (buckets->find_or_add({stack, 64, 1}) != 0) ++stack;
   const std::size_t kept = buckets->size();
   CHECK(kept == stack - 1);
-  for (StackId i = 0; i < 300'000; ++i) REQUIRE(buckets->find_or_add(stack, 64, 1) == 0);
+  for (StackId i = 0; i < 300'000; ++i) REQUIRE(buckets->find_or_add({stack, 64, 1}) == 0);
   CHECK(buckets->size() == kept);
   give_room();
-  CHECK(buckets->find_or_add(stack, 64, 1) != 0);
+  CHECK(buckets->find_or_add({stack, 64, 1}) != 0);
   CHECK(buckets->size() == kept + 1);
 }
 
@@ -123,7 +123,7 @@ TEST_CASE("threads that count the same rows lose nothing, and a reader sees whol
     }
     for (std::uint64_t i = 0; i < kKeys * kPasses; ++i) {
       const auto stack = static_cast<StackId>((thread == 0 ? i : kKeys * kPasses - i) % kKeys + 1);
-      const BucketId id = buckets->find_or_add(stack, stack * 16ULL, stack % 3 + 1);
+      const BucketId id = buckets->find_or_add({stack, stack * 16ULL, stack % 3 + 1});
       (*buckets)[id].allocations.fetch_add(1, std::memory_order_release);
       (*buckets)[id].frees.fetch_add(1, std::memory_order_release);
     }
@@ -147,12 +147,12 @@ TEST_CASE("a signal handler may add the very row that its thread is adding") {
   give_room();
   test::SignalStorm storm([] {
     const auto stack = static_cast<StackId>((added + in_handler.fetch_add(1) % 2) % kStormKeys);
-    stormy_buckets[stormy_buckets.find_or_add(stack, 8, 1)].allocations.fetch_add(1,
-                                                                                  std::memory_order_release);
+    stormy_buckets[stormy_buckets.find_or_add({stack, 8, 1})].allocations.fetch_add(
+        1, std::memory_order_release);
   });
   while (!storm.is_over()) {
     for (int i = 0; i < 20; ++i, ++added) {
-      const BucketId id = stormy_buckets.find_or_add(static_cast<StackId>(added % kStormKeys), 8, 1);
+      const BucketId id = stormy_buckets.find_or_add({static_cast<StackId>(added % kStormKeys), 8, 1});
       stormy_buckets[id].allocations.fetch_add(1, std::memory_order_release);
     }
   }

@@ -1,0 +1,123 @@
+// The timers of the CPU profile: one POSIX timer per thread, on that thread's own CPU clock, so that it only
+// fires while the thread runs. They exist while a profile runs and not a moment longer.
+//
+// A slot is taken and given back by our thread, by the thread that it belongs to (at birth; when its
+// alternate stack becomes too small), or by a thread that makes us change the signal. Whoever changes one
+// holds it "busy"; everybody else passes it by. Slots are never unmapped: a late signal still finds one, and
+// its generation tells that the slot is not its own any more.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include <signal.h>
+#include <sys/types.h>
+
+namespace profagent::safe {
+
+// A thread's CPU time as far as it was charged; handed on when a timer is taken from it and given back later.
+struct CpuAccount {
+  std::uint64_t until = 0;  // ns on the thread's CPU clock: all before is charged, but for the rest
+  std::uint64_t rest = 0;   // ns, less than a period: carried into the next sample
+};
+
+struct alignas(64) CpuTimer {
+  std::atomic<std::uint64_t> owner{0};  // tid, and whether it is busy; 0: free
+  std::atomic<std::uint32_t> generation{0};
+  std::atomic<std::int32_t> id{0};      // the kernel's timer_t
+  std::atomic<std::int32_t> signal{0};  // that it raises
+  // While the thread blocks the signal: the CPU time that the timer had left, ns; 0: it runs.
+  std::atomic<std::int64_t> paused{0};
+  // Written by the thread's signal handler, and before the timer exists by whoever makes it.
+  std::atomic<std::uint64_t> until{0};
+  std::atomic<std::uint64_t> rest{0};
+  std::atomic<std::uint64_t> charged{0};  // ns since the slot was taken
+};
+
+enum class AddResult : std::uint8_t {
+  kAdded,
+  kHasOne,   // or is just getting one
+  kNoRoom,   // at our own limit, or at the user's limit of pending signals
+  kRefused,  // the thread is gone, or the kernel has no such timers
+};
+
+class CpuTimers {
+ public:
+  static constexpr std::size_t kSlots = 2048;
+  // Half of the slots, so that looking for one is short.
+  static constexpr std::size_t kMostTimers = 1024;
+
+  // Our thread, first. False when there is no memory.
+  [[nodiscard]] bool prepare() noexcept;
+
+  // Timers that may exist at once; their period, in ns of CPU time; the signal that they raise.
+  void set_limit(std::size_t limit) noexcept { limit_.store(limit, std::memory_order_relaxed); }
+  [[nodiscard]] std::size_t limit() const noexcept { return limit_.load(std::memory_order_relaxed); }
+  // Existing timers change to it.
+  void set_period(std::uint64_t nanos) noexcept;
+  void set_signal(int number) noexcept;
+
+  [[nodiscard]] std::size_t count() const noexcept { return count_.load(std::memory_order_relaxed); }
+
+  // Arms a timer for the thread. Any thread.
+  AddResult add(pid_t tid, const CpuAccount& account) noexcept;
+  // Takes it away, and tells how far it had come. False when the thread has none.
+  bool remove(pid_t tid, CpuAccount* account = nullptr) noexcept;
+  void remove_all() noexcept;
+
+  // The slot of a thread; nullptr when it has none. It may be given back meanwhile.
+  [[nodiscard]] CpuTimer* find(pid_t tid) const noexcept;
+  [[nodiscard]] static pid_t tid_of(const CpuTimer& timer) noexcept;
+
+  // Around a time in which the calling thread blocks the signal: none gets pending, which sigwait() or
+  // signalfd would find; what the timer had left is kept.
+  void pause(pid_t tid) noexcept;
+  void resume(pid_t tid) noexcept;
+
+  // From a signal's value to its slot; nullptr for a signal that is not ours. A slot that has changed hands
+  // since is `stale`.
+  struct Owner {
+    CpuTimer* timer = nullptr;
+    bool stale = false;
+  };
+  [[nodiscard]] Owner owner_of(const siginfo_t& info) const noexcept;
+
+  template <typename Visit>
+  void for_each(Visit visit) const {
+    CpuTimer* all = slots_.load(std::memory_order_acquire);
+    for (std::size_t i = 0; all != nullptr && i < kSlots; ++i) {
+      if (all[i].owner.load(std::memory_order_acquire) != 0) visit(all[i]);
+    }
+  }
+
+  // In the child of fork(), which has no timers.
+  void forget_after_fork() noexcept;
+
+ private:
+  [[nodiscard]] bool arm(CpuTimer& timer, pid_t tid) const noexcept;
+  [[nodiscard]] CpuTimer* claim(pid_t tid, AddResult& result) noexcept;
+  [[nodiscard]] bool is_doubled(const CpuTimer* mine, pid_t tid) const noexcept;
+  static bool lock(CpuTimer& timer) noexcept;
+
+  std::atomic<CpuTimer*> slots_{nullptr};
+  std::atomic<std::size_t> limit_{kMostTimers};
+  std::atomic<std::size_t> count_{0};
+  std::atomic<std::uint64_t> period_{0};
+  std::atomic<int> signal_{0};
+};
+
+extern constinit CpuTimers cpu_timers;
+
+// The id of a thread's CPU clock, as clock_getcpuclockid(3) makes it for a process: the kernel's
+// MAKE_THREAD_CPUCLOCK(tid, CPUCLOCK_SCHED).
+[[nodiscard]] constexpr clockid_t cpu_clock_of(pid_t tid) noexcept {
+  constexpr unsigned kScheduled = 2;
+  constexpr unsigned kPerThread = 4;
+  return static_cast<clockid_t>((~static_cast<unsigned>(tid) << 3) | kPerThread | kScheduled);
+}
+
+// ns; false when there is no such thread.
+[[nodiscard]] bool read_cpu_clock(clockid_t clock, std::uint64_t& nanos) noexcept;
+
+}  // namespace profagent::safe

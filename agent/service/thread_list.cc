@@ -1,0 +1,119 @@
+#include "agent/service/thread_list.h"
+
+#include <array>
+#include <charconv>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include <fcntl.h>
+
+#include "agent/safe/sys.h"
+#include "agent/safe/threads.h"
+
+namespace profagent::service {
+
+namespace {
+
+namespace sys = safe::sys;
+
+// This is the folder of all threads: /proc/PID/task.
+constexpr char kTasks[] = "/proc/thread-self/..";
+
+class Descriptor {
+ public:
+  Descriptor(const char* path, int flags)
+      : number_(sys::call(SYS_openat, AT_FDCWD, reinterpret_cast<long>(path), flags | O_CLOEXEC)) {}
+  ~Descriptor() {
+    if (is_open()) sys::call(SYS_close, number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  [[nodiscard]] bool is_open() const { return number_ >= 0; }
+  [[nodiscard]] long number() const { return number_; }
+
+ private:
+  long number_;
+};
+
+// getdents64(2).
+struct Entry {
+  std::uint64_t inode;
+  std::int64_t offset;
+  std::uint16_t size;
+  std::uint8_t type;
+  char name[1];
+};
+
+void append_tids(std::span<const char> entries, std::vector<pid_t>& tids) {
+  for (std::size_t at = 0; at + sizeof(Entry) <= entries.size();) {
+    std::uint16_t size = 0;
+    std::memcpy(&size, entries.data() + at + offsetof(Entry, size), sizeof(size));
+    if (size == 0) return;
+    const char* name = entries.data() + at + offsetof(Entry, name);
+    const std::string_view text(name, strnlen(name, size - offsetof(Entry, name)));
+    pid_t tid = 0;
+    if (std::from_chars(text.data(), text.data() + text.size(), tid).ec == std::errc()) tids.push_back(tid);
+    at += size;
+  }
+}
+
+// A whole small file of a thread.
+std::string read_task_file(pid_t tid, const char* name) {
+  const std::string path = std::string(kTasks) + "/" + std::to_string(tid) + "/" + name;
+  const Descriptor file(path.c_str(), O_RDONLY);
+  if (!file.is_open()) return {};
+  std::array<char, 4096> buffer{};
+  const long got = sys::call(SYS_read, file.number(), reinterpret_cast<long>(buffer.data()), buffer.size());
+  return got > 0 ? std::string(buffer.data(), static_cast<std::size_t>(got)) : std::string();
+}
+
+// The number behind "\nNAME:\t".
+template <typename Number>
+Number number_after(std::string_view text, std::string_view name, int base) {
+  const std::size_t at = text.find(name);
+  Number value = 0;
+  if (at == std::string_view::npos) return value;
+  const std::string_view rest = text.substr(at + name.size());
+  std::from_chars(rest.data(), rest.data() + rest.size(), value, base);
+  return value;
+}
+
+}  // namespace
+
+std::vector<pid_t> list_threads() {
+  std::vector<pid_t> tids;
+  const Descriptor folder(kTasks, O_RDONLY | O_DIRECTORY);
+  if (!folder.is_open()) {
+    safe::threads.for_each(
+        [&](const safe::ThreadSlot& slot) { tids.push_back(slot.tid.load(std::memory_order_relaxed)); });
+    return tids;
+  }
+  std::array<char, 32768> buffer{};
+  for (;;) {
+    const long got =
+        sys::call(SYS_getdents64, folder.number(), reinterpret_cast<long>(buffer.data()), buffer.size());
+    if (got <= 0) return tids;
+    append_tids({buffer.data(), static_cast<std::size_t>(got)}, tids);
+  }
+}
+
+std::optional<ThreadStatus> read_thread_status(pid_t tid) {
+  const std::string text = read_task_file(tid, "status");
+  if (text.empty()) return std::nullopt;
+  ThreadStatus status;
+  status.blocked_signals = number_after<std::uint64_t>(text, "\nSigBlk:\t", 16);
+  status.filters = number_after<std::int64_t>(text, "\nSeccomp_filters:\t", 10);
+  return status;
+}
+
+safe::ThreadName read_thread_name(pid_t tid) {
+  const std::string text = read_task_file(tid, "comm");
+  safe::ThreadName name;
+  const std::size_t length = text.ends_with('\n') ? text.size() - 1 : text.size();
+  if (length < sizeof(name.words)) std::memcpy(name.words, text.data(), length);
+  return name;
+}
+
+}  // namespace profagent::service
