@@ -35,17 +35,37 @@ NOINLINE void go_left(unsigned path, int depth) {  // NOLINT(misc-no-recursion)
   END_OF_FRAME();
 }
 
+// On "fill", another place to burn: what was seen before is in the table.
+static int other_place;
+
+NOINLINE void burn_elsewhere(void) {
+  burn(1000000);
+  END_OF_FRAME();
+}
+
 NOINLINE void* burn_in_new_places(void* unused) {
   name_thread("newcomer");
-  for (;;) burn(1000000);
+  for (;;) {
+    if (__atomic_load_n(&other_place, __ATOMIC_RELAXED))
+      burn_elsewhere();
+    else
+      burn(1000000);
+  }
   return unused;
 }
 
 int main(int argc, char** argv) {
   const unsigned count = argc > 1 ? (unsigned)atoi(argv[1]) : 1;
-  for (unsigned path = 0; path < count; ++path) go_left(path, 24);
   pthread_t thread;
   pthread_create(&thread, NULL, burn_in_new_places, NULL);
-  serve_until_end();
+  say("ready\n");
+  char command[64];
+  while (await_command(command, sizeof command)) {
+    if (strcmp(command, "fill") == 0) {
+      for (unsigned path = 0; path < count; ++path) go_left(path, 24);
+      __atomic_store_n(&other_place, 1, __ATOMIC_RELAXED);
+    }
+    say("done\n");
+  }
   exit(0);
 }

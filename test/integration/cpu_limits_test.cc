@@ -1,0 +1,175 @@
+// A CPU profile where there is little room: small stacks, small alternate stacks, few timers, threads that
+// are gone before they are seen.
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include <sys/auxv.h>
+#include <catch2/catch.hpp>
+
+#include "encoder/proto/profile.pb.h"
+#include "test/support/cpu.h"
+
+using namespace profagent::test;
+
+namespace {
+
+const std::vector<std::string> kNone;
+
+// Signals that the user has pending, timers included.
+std::int64_t pending_signals(pid_t pid) {
+  return std::stoll(status_line("/proc/" + std::to_string(pid) + "/status", "SigQ"));
+}
+
+// ns of CPU time of the process, all threads, ours included.
+std::int64_t process_cpu(pid_t pid) {
+  clockid_t clock = 0;
+  timespec time{};
+  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) != 0) return -1;
+  return time.tv_sec * kSecond + time.tv_nsec;
+}
+
+}  // namespace
+
+TEST_CASE("threads with the smallest stack survive 1000 Hz", "[fault D12]") {
+  Victim victim("cpu_stacks", {"small"});
+  const Profile profile = victim.profile("/debug/pprof/profile?seconds=2&hz=1000");
+  CHECK(broken_rules(profile) == kNone);
+  CHECK(nanos_in(profile, "burn_between") > kSecond / 2);
+  CHECK(victim.process().running());
+}
+
+TEST_CASE("handlers of the program on alternate stacks of any size survive 1000 Hz",
+          "[fault D12][fault D13]") {
+  const std::size_t least = getauxval(AT_MINSIGSTKSZ);
+  for (const std::size_t size : {std::size_t{2048}, least + 512, std::size_t{4096}, std::size_t{8192},
+                                 2 * least + 1024, std::size_t{65536}}) {
+    CAPTURE(size);
+    Victim victim("cpu_stacks", {"alternate", std::to_string(size)});
+    const Profile profile = victim.profile("/debug/pprof/profile?seconds=1&hz=1000");
+    CHECK(broken_rules(profile) == kNone);
+    CHECK(profile.total("cpu").all() > kSecond / 2);
+    CHECK(victim.process().running());
+    victim.command("report");
+    CHECK(last_line(victim.process(), "changed").rfind("0 ", 0) == 0);
+    if (size < least + 512) continue;
+    CHECK(last_line(victim.process(), "changed") != "0 handled 0");
+    // With room for two frames the handler is sampled, above what it interrupted.
+    if (size >= 65536) {
+      CHECK(nanos_in(profile, "burn_in_handler") > 0);
+      CHECK(not_sampled_by_thread(profile).empty());
+    }
+  }
+}
+
+TEST_CASE("an alternate stack that comes in the middle of a profile", "[fault D13]") {
+  for (const char* size : {"2048", "4096", "65536"}) {
+    CAPTURE(size);
+    Victim victim("cpu_stacks", {"late", size});
+    InBackground waiting(victim, "/debug/pprof/profile?seconds=2&hz=1000");
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+    victim.command("late");
+    const Profile profile = waiting.profile();
+    CHECK(broken_rules(profile) == kNone);
+    CHECK(nanos_in(profile, "burn_between") > 0);
+    CHECK(profile.total("cpu").all() > kSecond / 2);
+    CHECK(victim.process().running());
+    victim.command("report");
+    CHECK(last_line(victim.process(), "changed").rfind("0 ", 0) == 0);
+  }
+}
+
+TEST_CASE("two hundred threads, fifty timers: some for the program, and no time lost", "[D14]") {
+  Victim victim("few_timers");
+  REQUIRE(victim.process().out().find("no user") == std::string::npos);
+  const std::int64_t before = process_cpu(victim.process().pid());
+  InBackground waiting(victim, "/debug/pprof/profile?seconds=4&hz=1000");
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  for (int i = 0; i < 20; ++i) victim.command("timer");
+  CHECK(victim.process().out().find("timer: Resource") == std::string::npos);
+  const Profile profile = waiting.profile();
+  const std::int64_t used = process_cpu(victim.process().pid()) - before;
+  CHECK(broken_rules(profile) == kNone);
+  // Every thread's time is there, sampled or not. What the whole process used also has our own thread's time
+  // in it, and that before and after the window: an upper bound. The lower one is the window on as many
+  // processors.
+  CHECK(nanos_by_thread(profile).size() == 200);
+  CHECK(profile.total("cpu").all() <= used);
+  CHECK(profile.total("cpu").all() >= used * 9 / 10 - kSecond / 5);
+  std::int64_t not_sampled = 0;
+  for (const auto& [name, nanos] : not_sampled_by_thread(profile)) not_sampled += nanos;
+  CHECK(not_sampled > 0);
+  CHECK(not_sampled < profile.total("cpu").all());
+}
+
+TEST_CASE("ten thousand threads leave no timer behind", "[D15]") {
+  Victim victim("brief_threads");
+  const pid_t pid = victim.process().pid();
+  InBackground waiting(victim, "/debug/pprof/profile?seconds=4&hz=1000");
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  victim.command("run 10000 100");
+  const Profile profile = waiting.profile();
+  CHECK(victim.process().out().find("problem") == std::string::npos);
+  CHECK(broken_rules(profile) == kNone);
+  // A second of CPU time in pieces of a tenth of a period: each piece has a tenth of a chance, so a thousand
+  // samples are expected if the kernel looked at every moment. It looks when it ticks.
+  CHECK(nanos_in(profile, "brief") > 0);
+  if (timer_count(pid) >= 0)
+    CHECK(timer_count(pid) == 0);
+  else
+    CHECK(eventually([&] { return pending_signals(pid) == 0; }));
+}
+
+TEST_CASE("a hundred thousand threads that return at once, at 1000 Hz", "[D23]") {
+  Victim victim("brief_threads");
+  InBackground waiting(victim, "/debug/pprof/profile?seconds=10&hz=1000");
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  victim.command("run 100000 0");
+  CHECK(victim.process().out().find("problem") == std::string::npos);
+  CHECK(broken_rules(waiting.profile()) == kNone);
+  CHECK(victim.finish().ok());
+}
+
+TEST_CASE("a thread's number given to another thread does not mix the two", "[F15]") {
+  Victim victim("brief_threads");
+  bool again = false;
+  for (int attempt = 0; attempt < 5 && !again; ++attempt) {
+    InBackground waiting(victim, "/debug/pprof/profile?seconds=2&hz=1000&tids=1");
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    victim.command("again");
+    const Profile profile = waiting.profile();
+    again = !last_line(victim.process(), "same").empty();
+    for (const Sample& sample : profile.samples()) {
+      if (sample.has("first_owner")) CHECK(sample.labels.at("thread") == "first");
+      if (sample.has("second_owner")) CHECK(sample.labels.at("thread") == "second");
+    }
+    CHECK(nanos_in(profile, "first_owner") > kSecond / 5);
+    if (again) CHECK(nanos_in(profile, "second_owner") > kSecond / 5);
+  }
+  if (!again) WARN("the kernel did not give a number twice");
+}
+
+TEST_CASE("an idle process is not woken by a running profile", "[H6]") {
+  Victim victim("idle_threads");
+  const pid_t pid = victim.process().pid();
+  const auto switches = [&] {
+    std::map<pid_t, std::string> result;
+    for (const pid_t tid : threads_of(pid)) {
+      const std::string folder = "/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid);
+      if (read_text(folder + "/comm") == "profagent\n") continue;
+      const std::string path = folder + "/status";
+      result[tid] = status_line(path, "voluntary_ctxt_switches") + " " +
+                    status_line(path, "nonvoluntary_ctxt_switches");
+    }
+    return result;
+  };
+  InBackground waiting(victim, "/debug/pprof/profile?seconds=3&hz=1000");
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  const auto before = switches();
+  CHECK(before.size() == 11);
+  std::this_thread::sleep_for(std::chrono::milliseconds(2000));
+  CHECK(switches() == before);
+  const Profile profile = waiting.profile();
+  CHECK(profile.samples().empty());
+  CHECK(broken_rules(profile) == kNone);
+}
