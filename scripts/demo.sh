@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows profagent at work: a real redis, not rebuilt, under load, and `go tool pprof` looking into its heap.
+# Shows profagent at work: a real redis, not rebuilt, under load, and `go tool pprof` looking into its heap and at its CPU time.
 #
 # Installs what is missing, builds the library, and leaves nothing behind but the build folder.
 set -euo pipefail
@@ -82,6 +82,11 @@ profile -top -nodecount=10 -hide='^z[a-z]*alloc|^_*sds|^\[' "http://$address/deb
 show redis-benchmark -p "$port" -r 100000 -d 512 -t lpush -n 200000 "&"
 load -t lpush -n 200000 >/dev/null &
 profile -top -nodecount=4 -sample_index=alloc_space "http://$address/debug/pprof/allocs?seconds=2"
+wait $!
+
+show redis-benchmark -p "$port" -r 100000 -d 512 -t set,lpush,hset -n 400000 "&"
+load -t set,lpush,hset -n 400000 >/dev/null &
+profile -top -nodecount=12 "http://$address/debug/pprof/profile?seconds=5"
 wait $!
 
 # Each further kind of profile gets its lines here.

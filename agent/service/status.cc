@@ -2,6 +2,10 @@
 
 #include "agent/safe/arena.h"
 #include "agent/safe/counters.h"
+#include "agent/safe/cpu_buckets.h"
+#include "agent/safe/cpu_recorder.h"
+#include "agent/safe/cpu_signal.h"
+#include "agent/safe/cpu_timers.h"
 #include "agent/safe/heap_buckets.h"
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/module_log.h"
@@ -86,6 +90,13 @@ std::vector<Fact> agent_facts(const AgentInfo& info) {
 
   facts.push_back({"heap", "rate", number(safe::heap_recorder.rate())});
   facts.push_back({"heap", "buckets", number(safe::heap_buckets.size())});
+  const std::uint64_t period = safe::cpu_recorder.period();
+  constexpr std::uint64_t kNanosPerSecond = 1'000'000'000;
+  facts.push_back({"cpu", "running", period != 0});
+  facts.push_back({"cpu", "rate", number(period == 0 ? 0 : kNanosPerSecond / period)});
+  facts.push_back({"cpu", "timers", number(safe::cpu_timers.count())});
+  facts.push_back({"cpu", "signal", number(safe::cpu_signal.number())});
+  facts.push_back({"cpu", "buckets", number(safe::cpu_buckets.size())});
   facts.push_back({"tables", "stacks", number(safe::stack_table.size())});
   facts.push_back({"tables", "modules", number(safe::module_log.size())});
   facts.push_back({"tables", "threads", number(safe::threads.live())});

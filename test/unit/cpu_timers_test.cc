@@ -1,0 +1,227 @@
+#include "agent/safe/cpu_timers.h"
+
+#include <atomic>
+#include <csignal>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include <sys/wait.h>
+#include <unistd.h>
+#include <catch2/catch.hpp>
+
+#include "agent/safe/sys.h"
+
+namespace profagent::safe {
+namespace {
+
+constexpr std::uint64_t kLong = 3'600'000'000'000;  // no timer runs out in a test
+
+// The table as at the start, with a signal that nobody sees.
+void begin() {
+  REQUIRE(cpu_timers.prepare());
+  cpu_timers.remove_all();
+  cpu_timers.set_limit(CpuTimers::kMostTimers);
+  cpu_timers.set_period(kLong);
+  cpu_timers.set_signal(SIGURG);
+}
+
+// Threads that wait until the test lets them go.
+class Threads {
+ public:
+  explicit Threads(std::size_t count) : tids_(count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      threads_.emplace_back([this, i] {
+        tids_[i].store(sys::gettid());
+        while (!end_.load()) usleep(1000);
+      });
+    }
+    for (std::atomic<pid_t>& tid : tids_) {
+      while (tid.load() == 0) usleep(100);
+    }
+  }
+  ~Threads() {
+    end_.store(true);
+    for (std::thread& thread : threads_) thread.join();
+  }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+  [[nodiscard]] pid_t operator[](std::size_t i) const { return tids_[i].load(); }
+
+ private:
+  std::atomic<bool> end_{false};
+  std::vector<std::atomic<pid_t>> tids_;
+  std::vector<std::thread> threads_;
+};
+
+std::int64_t nanos_left(const CpuTimer& timer) {
+  itimerspec time{};
+  REQUIRE(sys::call(SYS_timer_gettime, timer.id.load(), reinterpret_cast<long>(&time)) == 0);
+  return time.it_value.tv_sec * 1'000'000'000 + time.it_value.tv_nsec;
+}
+
+TEST_CASE("a thread has one timer at most") {
+  begin();
+  const pid_t tid = sys::gettid();
+  CHECK(cpu_timers.add(tid, {}) == AddResult::kAdded);
+  CHECK(cpu_timers.add(tid, {}) == AddResult::kHasOne);
+  CHECK(cpu_timers.count() == 1);
+  REQUIRE(cpu_timers.find(tid) != nullptr);
+  CHECK(CpuTimers::tid_of(*cpu_timers.find(tid)) == tid);
+  CHECK(cpu_timers.remove(tid));
+  CHECK_FALSE(cpu_timers.remove(tid));
+  CHECK(cpu_timers.find(tid) == nullptr);
+  CHECK(cpu_timers.count() == 0);
+}
+
+TEST_CASE("what a timer had charged is handed on") {
+  begin();
+  const pid_t tid = sys::gettid();
+  REQUIRE(cpu_timers.add(tid, {.until = 123, .rest = 45}) == AddResult::kAdded);
+  CHECK(nanos_left(*cpu_timers.find(tid)) <= static_cast<std::int64_t>(kLong) - 45);
+  CpuAccount account;
+  REQUIRE(cpu_timers.remove(tid, &account));
+  CHECK(account.until == 123);
+  CHECK(account.rest == 45);
+}
+
+TEST_CASE("the limit holds, and a thread that is gone gets none", "[D14]") {
+  begin();
+  const Threads threads(3);
+  cpu_timers.set_limit(2);
+  CHECK(cpu_timers.add(threads[0], {}) == AddResult::kAdded);
+  CHECK(cpu_timers.add(threads[1], {}) == AddResult::kAdded);
+  CHECK(cpu_timers.add(threads[2], {}) == AddResult::kNoRoom);
+  CHECK(cpu_timers.count() == 2);
+  cpu_timers.set_limit(0);
+  cpu_timers.remove_all();
+  CHECK(cpu_timers.count() == 0);
+  cpu_timers.set_limit(1);
+  pid_t gone = 0;
+  std::thread([&] { gone = sys::gettid(); }).join();
+  while (sys::call(SYS_tgkill, sys::getpid(), gone, 0) == 0) usleep(100);
+  CHECK(cpu_timers.add(gone, {}) == AddResult::kRefused);
+  CHECK(cpu_timers.count() == 0);
+}
+
+TEST_CASE("as many as there may be, each found and all removed", "[D15]") {
+  begin();
+  const Threads threads(300);
+  for (std::size_t i = 0; i < 300; ++i) REQUIRE(cpu_timers.add(threads[i], {}) == AddResult::kAdded);
+  for (std::size_t i = 0; i < 300; ++i) REQUIRE(cpu_timers.find(threads[i]) != nullptr);
+  std::size_t seen = 0;
+  cpu_timers.for_each([&](const CpuTimer&) { ++seen; });
+  CHECK(seen == 300);
+  cpu_timers.remove_all();
+  CHECK(cpu_timers.count() == 0);
+}
+
+TEST_CASE("a paused timer keeps what it had left", "[D6]") {
+  begin();
+  const pid_t tid = sys::gettid();
+  REQUIRE(cpu_timers.add(tid, {}) == AddResult::kAdded);
+  const CpuTimer& timer = *cpu_timers.find(tid);
+  cpu_timers.pause(tid);
+  CHECK(nanos_left(timer) == 0);
+  const std::int64_t left = timer.paused.load();
+  CHECK(left > 0);
+  cpu_timers.pause(tid);
+  CHECK(timer.paused.load() == left);
+  cpu_timers.set_period(kLong / 2);  // does not start it
+  CHECK(nanos_left(timer) == 0);
+  cpu_timers.resume(tid);
+  CHECK(timer.paused.load() == 0);
+  CHECK(nanos_left(timer) > 0);
+  CHECK(nanos_left(timer) <= left);
+  cpu_timers.resume(tid);
+  cpu_timers.remove_all();
+}
+
+TEST_CASE("a signal tells its timer, its generation, and strangers apart", "[D5][F15]") {
+  begin();
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGURG);
+  REQUIRE(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
+  const pid_t tid = sys::gettid();
+  cpu_timers.set_period(1'000'000);
+  REQUIRE(cpu_timers.add(tid, {}) == AddResult::kAdded);
+  siginfo_t info{};
+  int got = 0;
+  do {  // a wait uses no CPU time
+    for (int i = 0; i < 1'000'000; ++i) asm volatile("");
+    const timespec none{};
+    got = sigtimedwait(&set, &info, &none);
+  } while (got != SIGURG);
+  const CpuTimer* timer = cpu_timers.find(tid);
+  CHECK(cpu_timers.owner_of(info).timer == timer);
+  CHECK_FALSE(cpu_timers.owner_of(info).stale);
+  REQUIRE(cpu_timers.remove(tid));
+  CHECK(cpu_timers.owner_of(info).stale);
+  REQUIRE(cpu_timers.add(tid, {}) == AddResult::kAdded);
+  CHECK(cpu_timers.owner_of(info).stale);
+  cpu_timers.remove_all();
+
+  siginfo_t sent{};
+  sent.si_code = SI_USER;
+  CHECK(cpu_timers.owner_of(sent).timer == nullptr);
+  sent.si_code = SI_TIMER;
+  CHECK(cpu_timers.owner_of(sent).timer == nullptr);
+  sent.si_value.sival_int = 12345;
+  CHECK(cpu_timers.owner_of(sent).timer == nullptr);
+}
+
+TEST_CASE("the child of a fork has no timers, and can have some") {
+  begin();
+  const pid_t tid = sys::gettid();
+  REQUIRE(cpu_timers.add(tid, {}) == AddResult::kAdded);
+  const pid_t child = fork();
+  if (child == 0) {
+    cpu_timers.forget_after_fork();
+    if (cpu_timers.count() != 0 || cpu_timers.find(tid) != nullptr) _exit(1);
+    cpu_timers.set_period(kLong);
+    if (cpu_timers.add(sys::gettid(), {}) != AddResult::kAdded) _exit(2);
+    _exit(cpu_timers.remove(sys::gettid()) ? 0 : 3);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(cpu_timers.remove(tid));
+}
+
+// Everybody who may change a slot does so at once; at the end no timer is left, in the table or the kernel.
+TEST_CASE("a storm of threads that add, remove, pause and change all timers leaves nothing behind", "[D23]") {
+  begin();
+  std::atomic<bool> end{false};
+  std::vector<std::thread> storm;
+  for (int i = 0; i < 4; ++i) {
+    storm.emplace_back([&] {
+      const pid_t tid = sys::gettid();
+      while (!end.load(std::memory_order_relaxed)) {
+        cpu_timers.add(tid, {});
+        cpu_timers.pause(tid);
+        cpu_timers.resume(tid);
+        cpu_timers.remove(tid);
+      }
+      while (cpu_timers.find(tid) != nullptr) cpu_timers.remove(tid);
+    });
+  }
+  for (int i = 0; i < 3000; ++i) {
+    cpu_timers.set_signal(i % 2 == 0 ? SIGWINCH : SIGURG);
+    cpu_timers.set_period(kLong / (1 + i % 3));
+    cpu_timers.remove_all();
+  }
+  end.store(true);
+  for (std::thread& thread : storm) thread.join();
+  cpu_timers.remove_all();
+  CHECK(cpu_timers.count() == 0);
+  // timer_t are small numbers, given out in turn: one that exists would answer.
+  itimerspec time{};
+  std::size_t left = 0;
+  for (int id = 0; id < 100'000; ++id)
+    left += sys::call(SYS_timer_gettime, id, reinterpret_cast<long>(&time)) == 0 ? 1 : 0;
+  CHECK(left == 0);
+}
+
+}  // namespace
+}  // namespace profagent::safe

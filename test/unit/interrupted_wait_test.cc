@@ -1,0 +1,212 @@
+// Calls that the kernel never repeats after a signal, whatever SA_RESTART says: with the handler below they
+// go on, and the caller sees neither EINTR nor an early return.
+#include "agent/safe/interrupted_wait.h"
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include <poll.h>
+#include <semaphore.h>
+#include <sys/epoll.h>
+#include <sys/msg.h>
+#include <sys/select.h>
+#include <sys/sem.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <catch2/catch.hpp>
+
+#include "agent/safe/sys.h"
+
+namespace profagent::safe {
+namespace {
+
+constinit LostTimeout lost_timeout = LostTimeout::kStartAgain;
+constinit std::atomic<int> signals = 0;
+
+void on_signal(int, siginfo_t*, void* context) {
+  auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  go_on_waiting(find_interrupted_wait(registers), lost_timeout, registers);
+  signals.fetch_add(1);
+}
+
+constexpr int kSignals = 5;
+constexpr long kMillisecond = 1'000'000;
+const timespec kTimeout{0, 60 * kMillisecond};
+
+// Runs `wait`, and signals it a few times while it waits; after that, `end` is to end it, if anything is.
+// The call's errno, 0 when it succeeded.
+int wait_under_signals(
+    const std::function<bool()>& wait, const std::function<void()>& end = [] {}) {
+  struct sigaction action {};
+  action.sa_sigaction = on_signal;
+  action.sa_flags = SA_SIGINFO | SA_RESTART;
+  REQUIRE(sigaction(SIGUSR1, &action, nullptr) == 0);
+  const int before = signals.load();
+  const pid_t tid = sys::gettid();
+  std::thread disturber([&] {
+    sigset_t set;
+    sigfillset(&set);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    for (int i = 0; i < kSignals; ++i) {
+      usleep(8'000);
+      sys::call(SYS_tgkill, sys::getpid(), tid, SIGUSR1);
+    }
+    usleep(8'000);
+    end();
+  });
+  const int error = wait() ? 0 : errno;
+  disturber.join();
+  CHECK(signals.load() - before == kSignals);
+  return error;
+}
+
+timespec in_a_moment(clockid_t clock) {
+  timespec time{};
+  clock_gettime(clock, &time);
+  time.tv_nsec += kTimeout.tv_nsec;
+  if (time.tv_nsec >= 1'000'000'000) {
+    time.tv_nsec -= 1'000'000'000;
+    ++time.tv_sec;
+  }
+  return time;
+}
+
+struct Pipe {
+  Pipe() { REQUIRE(pipe(ends) == 0); }
+  ~Pipe() {
+    close(ends[0]);
+    close(ends[1]);
+  }
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+  void fill() const { REQUIRE(write(ends[1], "x", 1) == 1); }
+  int ends[2] = {};
+};
+
+TEST_CASE("waits for a descriptor go on", "[D1]") {
+  const Pipe pipe;
+  pollfd entry{pipe.ends[0], POLLIN, 0};
+  CHECK(wait_under_signals([&] { return poll(&entry, 1, -1) == 1; }, [&] { pipe.fill(); }) == 0);
+  const Pipe second;
+  entry.fd = second.ends[0];
+  CHECK(wait_under_signals([&] { return poll(&entry, 1, 60) == 0; }) == 0);
+  CHECK(wait_under_signals([&] { return ppoll(&entry, 1, &kTimeout, nullptr) == 0; }) == 0);
+  CHECK(wait_under_signals([] {
+          timeval time{0, 60'000};
+          return select(0, nullptr, nullptr, nullptr, &time) == 0;
+        }) == 0);
+  CHECK(wait_under_signals([] { return pselect(0, nullptr, nullptr, nullptr, &kTimeout, nullptr) == 0; }) ==
+        0);
+  const int epoll = epoll_create1(0);
+  epoll_event event{};
+  CHECK(wait_under_signals([&] { return epoll_wait(epoll, &event, 1, 60) == 0; }) == 0);
+  CHECK(wait_under_signals([&] { return epoll_pwait(epoll, &event, 1, 60, nullptr) == 0; }) == 0);
+  close(epoll);
+}
+
+TEST_CASE("sleeps last as long as asked for", "[D1][D3]") {
+  const auto slept_long_enough = [](const timespec& begin) {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (now.tv_sec - begin.tv_sec) * 1000 + (now.tv_nsec - begin.tv_nsec) / kMillisecond >= 59;
+  };
+  timespec begin{};
+  timespec rest{};
+  clock_gettime(CLOCK_MONOTONIC, &begin);
+  CHECK(wait_under_signals([] { return nanosleep(&kTimeout, nullptr) == 0; }) == 0);
+  CHECK(slept_long_enough(begin));
+  clock_gettime(CLOCK_MONOTONIC, &begin);
+  CHECK(wait_under_signals([&] { return nanosleep(&kTimeout, &rest) == 0; }) == 0);
+  CHECK(slept_long_enough(begin));
+  clock_gettime(CLOCK_MONOTONIC, &begin);
+  timespec both = kTimeout;
+  CHECK(wait_under_signals([&] { return nanosleep(&both, &both) == 0; }) == 0);
+  CHECK(slept_long_enough(begin));
+  clock_gettime(CLOCK_MONOTONIC, &begin);
+  CHECK(wait_under_signals([] { return usleep(60'000) == 0; }) == 0);
+  CHECK(slept_long_enough(begin));
+  clock_gettime(CLOCK_MONOTONIC, &begin);
+  CHECK(wait_under_signals([] { return clock_nanosleep(CLOCK_MONOTONIC, 0, &kTimeout, nullptr) == 0; }) == 0);
+  CHECK(slept_long_enough(begin));
+  CHECK(wait_under_signals([] {
+          const timespec until = in_a_moment(CLOCK_MONOTONIC);
+          return clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) == 0;
+        }) == 0);
+}
+
+TEST_CASE("waits for a semaphore, a futex, a message, a signal go on", "[D1]") {
+  sem_t semaphore;
+  REQUIRE(sem_init(&semaphore, 0, 0) == 0);
+  CHECK(wait_under_signals([&] {
+          const timespec until = in_a_moment(CLOCK_REALTIME);
+          return sem_timedwait(&semaphore, &until) == 0;
+        }) == ETIMEDOUT);
+  CHECK(wait_under_signals([&] { return sem_wait(&semaphore) == 0; }, [&] { sem_post(&semaphore); }) == 0);
+
+  const int queue = msgget(IPC_PRIVATE, 0600);
+  REQUIRE(queue >= 0);
+  struct {
+    long type = 1;
+    char text[8] = {};
+  } message;
+  CHECK(wait_under_signals([&] { return msgrcv(queue, &message, sizeof(message.text), 0, 0) >= 0; },
+                           [&] { msgsnd(queue, &message, 1, 0); }) == 0);
+  msgctl(queue, IPC_RMID, nullptr);
+
+  const int set = semget(IPC_PRIVATE, 1, 0600);
+  REQUIRE(set >= 0);
+  sembuf take{0, -1, 0};
+  CHECK(wait_under_signals([&] { return semtimedop(set, &take, 1, &kTimeout) == 0; }) == EAGAIN);
+  semctl(set, 0, IPC_RMID);
+
+  sigset_t waited;
+  sigemptyset(&waited);
+  sigaddset(&waited, SIGUSR2);
+  CHECK(wait_under_signals([&] { return sigtimedwait(&waited, nullptr, &kTimeout) >= 0; }) == EAGAIN);
+}
+
+TEST_CASE("a relative timeout of which the rest is not known is not started again, when asked not to") {
+  const Pipe pipe;
+  pollfd entry{pipe.ends[0], POLLIN, 0};
+  struct sigaction action {};
+  action.sa_sigaction = on_signal;
+  action.sa_flags = SA_SIGINFO | SA_RESTART;
+  REQUIRE(sigaction(SIGUSR1, &action, nullptr) == 0);
+  lost_timeout = LostTimeout::kReturnEintr;
+  const pid_t tid = sys::gettid();
+  std::thread disturber([&] {
+    usleep(20'000);
+    sys::call(SYS_tgkill, sys::getpid(), tid, SIGUSR1);
+  });
+  CHECK(poll(&entry, 1, 60'000) == -1);
+  CHECK(errno == EINTR);
+  disturber.join();
+  lost_timeout = LostTimeout::kStartAgain;
+}
+
+TEST_CASE("registers that say nothing of the kind are left alone") {
+  gregset_t registers{};
+  const auto check_nothing = [&] { CHECK(find_interrupted_wait(registers).call == nullptr); };
+  check_nothing();
+  registers[REG_RAX] = -EINTR;
+  check_nothing();
+  registers[REG_RIP] = 1;
+  check_nothing();
+  registers[REG_RIP] = ~greg_t{0};
+  check_nothing();
+  // A call that returned EINTR, by its code, but one that does not wait.
+  static constexpr unsigned char kGetpid[32] = {
+      0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,       0x90, 0x90, 0x90, 0x90, 0x90,
+      0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xb8, SYS_getpid, 0,    0,    0,    0x0f, 0x05};
+  registers[REG_RIP] = reinterpret_cast<greg_t>(kGetpid + 30);
+  check_nothing();
+}
+
+}  // namespace
+}  // namespace profagent::safe
