@@ -1,7 +1,7 @@
 // A CPU profile where there is little room: small stacks, small alternate stacks, few timers, threads that
 // are gone before they are seen.
 #include <chrono>
-#include <fstream>
+#include <cmath>
 #include <thread>
 
 #include <sys/auxv.h>
@@ -15,18 +15,11 @@ using namespace profagent::test;
 namespace {
 
 const std::vector<std::string> kNone;
+constexpr std::int64_t kLongestTick = kSecond / 100;
 
 // Signals that the user has pending, timers included.
 std::int64_t pending_signals(pid_t pid) {
   return std::stoll(status_line("/proc/" + std::to_string(pid) + "/status", "SigQ"));
-}
-
-// ns of CPU time of the process, all threads, ours included.
-std::int64_t process_cpu(pid_t pid) {
-  clockid_t clock = 0;
-  timespec time{};
-  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) != 0) return -1;
-  return time.tv_sec * kSecond + time.tv_nsec;
 }
 
 }  // namespace
@@ -35,7 +28,7 @@ TEST_CASE("threads with the smallest stack survive 1000 Hz", "[fault D12]") {
   Victim victim("cpu_stacks", {"small"});
   const Profile profile = victim.profile("/debug/pprof/profile?seconds=2&hz=1000");
   CHECK(broken_rules(profile) == kNone);
-  CHECK(nanos_in(profile, "burn_between") > kSecond / 2);
+  CHECK(nanos_in(profile, "burn_between") > kSecond / 10);
   CHECK(victim.process().running());
 }
 
@@ -48,7 +41,7 @@ TEST_CASE("handlers of the program on alternate stacks of any size survive 1000 
     Victim victim("cpu_stacks", {"alternate", std::to_string(size)});
     const Profile profile = victim.profile("/debug/pprof/profile?seconds=1&hz=1000");
     CHECK(broken_rules(profile) == kNone);
-    CHECK(profile.total("cpu").all() > kSecond / 2);
+    CHECK(profile.total("cpu").all() > kSecond / 10);
     CHECK(victim.process().running());
     victim.command("report");
     CHECK(last_line(victim.process(), "changed").rfind("0 ", 0) == 0);
@@ -72,7 +65,7 @@ TEST_CASE("an alternate stack that comes in the middle of a profile", "[fault D1
     const Profile profile = waiting.profile();
     CHECK(broken_rules(profile) == kNone);
     CHECK(nanos_in(profile, "burn_between") > 0);
-    CHECK(profile.total("cpu").all() > kSecond / 2);
+    CHECK(profile.total("cpu").all() > kSecond / 10);
     CHECK(victim.process().running());
     victim.command("report");
     CHECK(last_line(victim.process(), "changed").rfind("0 ", 0) == 0);
@@ -82,20 +75,22 @@ TEST_CASE("an alternate stack that comes in the middle of a profile", "[fault D1
 TEST_CASE("two hundred threads, fifty timers: some for the program, and no time lost", "[D14]") {
   Victim victim("few_timers");
   REQUIRE(victim.process().out().find("no user") == std::string::npos);
-  const std::int64_t before = process_cpu(victim.process().pid());
+  const CpuMeter meter(victim.process().pid());
   InBackground waiting(victim, "/debug/pprof/profile?seconds=4&hz=1000");
   std::this_thread::sleep_for(std::chrono::milliseconds(1500));
   for (int i = 0; i < 20; ++i) victim.command("timer");
   CHECK(victim.process().out().find("timer: Resource") == std::string::npos);
   const Profile profile = waiting.profile();
-  const std::int64_t used = process_cpu(victim.process().pid()) - before;
   CHECK(broken_rules(profile) == kNone);
-  // Every thread's time is there, sampled or not. What the whole process used also has our own thread's time
-  // in it, and that before and after the window: an upper bound. The lower one is the window on as many
-  // processors.
-  CHECK(nanos_by_thread(profile).size() == 200);
-  CHECK(profile.total("cpu").all() <= used);
-  CHECK(profile.total("cpu").all() >= used * 9 / 10 - kSecond / 5);
+  // All that have no timer; one that has a timer may have been passed by the ticks. A quarter of the limit is
+  // ours.
+  CHECK(nanos_by_thread(profile).size() >= 200 - 50 / 4);
+  // Sampled or not, every thread's time is there. At either end a thread may be up to a period and a tick
+  // away from its clock, anywhere in between: 200 threads have a standard deviation of sqrt(2 * 200 / 12) of
+  // that, and this is six times as much.
+  const double off = static_cast<double>(profile.message().period() + kLongestTick);
+  CHECK(std::abs(static_cast<double>(profile.total("cpu").all()) - meter.used_in(profile)) <=
+        6 * off * std::sqrt(2 * 200 / 12.0));
   std::int64_t not_sampled = 0;
   for (const auto& [name, nanos] : not_sampled_by_thread(profile)) not_sampled += nanos;
   CHECK(not_sampled > 0);
@@ -111,8 +106,6 @@ TEST_CASE("ten thousand threads leave no timer behind", "[D15]") {
   const Profile profile = waiting.profile();
   CHECK(victim.process().out().find("problem") == std::string::npos);
   CHECK(broken_rules(profile) == kNone);
-  // A second of CPU time in pieces of a tenth of a period: each piece has a tenth of a chance, so a thousand
-  // samples are expected if the kernel looked at every moment. It looks when it ticks.
   CHECK(nanos_in(profile, "brief") > 0);
   if (timer_count(pid) >= 0)
     CHECK(timer_count(pid) == 0);
@@ -172,4 +165,39 @@ TEST_CASE("an idle process is not woken by a running profile", "[H6]") {
   const Profile profile = waiting.profile();
   CHECK(profile.samples().empty());
   CHECK(broken_rules(profile) == kNone);
+}
+
+TEST_CASE("a thread under a system call filter is left alone, and shown", "[E8]") {
+  for (const char* way : {"prctl", "seccomp"}) {
+    CAPTURE(way);
+    Victim victim("filtered");
+    victim.command(way);
+    const Profile profile = victim.profile("/debug/pprof/profile?seconds=1&hz=1000");
+    CHECK(broken_rules(profile) == kNone);
+    CHECK(not_sampled_by_thread(profile).count("prisoner") == 1);
+    CHECK(nanos_in(profile, "burn_for_ever") > 0);
+    CHECK(victim.process().running());
+  }
+}
+
+// The agent's thread makes way for prctl(), and with it the profile that runs.
+TEST_CASE("a thread that puts itself under a filter in the middle of a profile goes on", "[E8]") {
+  Victim victim("filtered");
+  Connection client(victim.unix_address());
+  client.send(to_bytes({.target = "/debug/pprof/profile?seconds=2&hz=1000"}));
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));
+  victim.command("prctl");
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  CHECK(victim.process().running());
+  CHECK(broken_rules(victim.profile("/debug/pprof/profile?seconds=1")) == kNone);
+}
+
+// Nobody tells us of the bare system call. [!shouldfail] tells when that is no longer so.
+TEST_CASE("a thread that calls seccomp() by syscall() in the middle of a profile goes on",
+          "[E8][!shouldfail]") {
+  Victim victim("filtered");
+  InBackground waiting(victim, "/debug/pprof/profile?seconds=2&hz=1000");
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));
+  victim.command("seccomp");
+  CHECK(waiting.response().status == 200);
 }

@@ -1,6 +1,9 @@
 #include "test/support/cpu.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <regex>
@@ -135,6 +138,67 @@ std::string last_line(const Process& process, const std::string& first) {
   for (std::string line; std::getline(lines, line);)
     if (line.rfind(first + " ", 0) == 0) found = line.substr(first.size() + 1);
   return found;
+}
+
+namespace {
+
+std::int64_t nanos_of(clockid_t clock) {
+  timespec time{};
+  if (clock_gettime(clock, &time) != 0) return 0;
+  return time.tv_sec * kSecond + time.tv_nsec;
+}
+
+// The agent's thread is no thread of the program, and in no profile.
+std::int64_t agents_own_cpu(pid_t pid) {
+  const std::string folder = "/proc/" + std::to_string(pid) + "/task/";
+  for (const pid_t tid : threads_of(pid)) {
+    const std::string task = folder + std::to_string(tid);
+    if (read_text(task + "/comm") == "profagent\n") return std::atoll(read_text(task + "/schedstat").c_str());
+  }
+  return 0;
+}
+
+}  // namespace
+
+CpuMeter::CpuMeter(pid_t pid) : pid_(pid) {
+  clockid_t clock = 0;
+  if (clock_getcpuclockid(pid, &clock) != 0) throw std::runtime_error("no such process");
+  thread_ = std::thread([this, clock] {
+    while (!stop_) {
+      const Reading reading{nanos_of(CLOCK_REALTIME), nanos_of(clock) - agents_own_cpu(pid_)};
+      {
+        const std::lock_guard lock(mutex_);
+        readings_.push_back(reading);
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  });
+}
+
+CpuMeter::~CpuMeter() {
+  stop_ = true;
+  thread_.join();
+}
+
+double CpuMeter::used_at(std::int64_t time) const {
+  for (std::size_t i = 1; i < readings_.size(); ++i) {
+    const Reading& before = readings_[i - 1];
+    const Reading& after = readings_[i];
+    if (after.time < time) continue;
+    const double part =
+        static_cast<double>(time - before.time) / static_cast<double>(after.time - before.time);
+    return static_cast<double>(before.used) + part * static_cast<double>(after.used - before.used);
+  }
+  throw std::runtime_error("the meter was not there at that time");
+}
+
+double CpuMeter::used_in(const Profile& profile) const {
+  eventually([&] {
+    const std::lock_guard lock(mutex_);
+    return !readings_.empty() && readings_.back().time >= end_of(profile);
+  });
+  const std::lock_guard lock(mutex_);
+  return used_at(end_of(profile)) - used_at(begin_of(profile));
 }
 
 void abort_a_profile(Victim& victim, const std::string& target) {

@@ -1,9 +1,12 @@
 // Questions about CPU profiles, and about what a process does while one is taken.
 #pragma once
 
+#include <atomic>
 #include <future>
 #include <map>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "test/support/victim.h"
@@ -48,6 +51,29 @@ class InBackground {
 [[nodiscard]] std::vector<pid_t> threads_of(pid_t pid);
 // The last line of the process' output that begins with `first` and a blank; the rest of it.
 [[nodiscard]] std::string last_line(const Process& process, const std::string& first);
+
+// Follows the CPU time that a process uses, from outside, as long as it exists.
+class CpuMeter {
+ public:
+  explicit CpuMeter(pid_t pid);
+  ~CpuMeter();
+  CpuMeter(const CpuMeter&) = delete;
+  CpuMeter& operator=(const CpuMeter&) = delete;
+  // ns that were used in the window of the profile, by all threads but the agent's.
+  [[nodiscard]] double used_in(const Profile& profile) const;
+
+ private:
+  struct Reading {
+    std::int64_t time;
+    std::int64_t used;
+  };
+  [[nodiscard]] double used_at(std::int64_t time) const;
+  pid_t pid_;
+  std::atomic<bool> stop_ = false;
+  mutable std::mutex mutex_;
+  std::vector<Reading> readings_;
+  std::thread thread_;
+};
 
 // The client that goes away in the middle: asks, waits until the profile runs, and resets the connection.
 void abort_a_profile(Victim& victim, const std::string& target);

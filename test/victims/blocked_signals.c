@@ -4,7 +4,7 @@
 //   wait    one in sigwaitinfo(), one in sigtimedwait(), one that reads a signalfd, all for every signal, and
 //   one that
 //           burns; each between a little burning
-//   many    a hundred, "blocked-0" to "blocked-99", that burn
+//   many    a hundred, "blocked-0" to "blocked-99", that burn for one part in a hundred of the time
 //
 // Command "report" prints how many signals came.
 #include <errno.h>
@@ -65,6 +65,15 @@ NOINLINE void* burn_blocked(void* name) {
   return NULL;
 }
 
+NOINLINE void* burn_a_little(void* name) {
+  name_thread(name);
+  for (;;) {
+    burn(500000);
+    usleep(50000);
+  }
+  return NULL;
+}
+
 static void start(void* (*function)(void*), void* argument) {
   pthread_t thread;
   pthread_attr_t small;
@@ -81,7 +90,7 @@ int main(int argc, char** argv) {
   if (argc > 1 && strcmp(argv[1], "many") == 0) {
     for (int i = 0; i < 100; ++i) {
       snprintf(names[i], sizeof names[i], "blocked-%d", i);
-      start(burn_blocked, names[i]);
+      start(burn_a_little, names[i]);
     }
   } else {
     start(wait_by_sigtimedwait, &all);

@@ -1,6 +1,6 @@
-// 200 threads that burn, in a process that may have 50 pending signals, hence 50 timers, in all. The limit
-// counts for a user; in a user namespace of its own the process has its user's count to itself. Command
-// "timer": can the program still create one itself? It gives it back.
+// 200 threads that burn for one part in two hundred of the time, in a process that may have 50 pending
+// signals, hence 50 timers, in all. The limit counts for a user; in a user namespace of its own the process
+// has its user's count to itself. Command "timer": can the program still create one itself? It gives it back.
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -30,9 +30,12 @@ static void have_count_for_ourselves(void) {
   write_file("/proc/self/uid_map", map);
 }
 
-NOINLINE void* burn_for_ever(void* name) {
+NOINLINE void* burn_now_and_then(void* name) {
   name_thread(name);
-  for (;;) burn(1000000);
+  for (;;) {
+    burn(500000);
+    usleep(100000);
+  }
   return NULL;
 }
 
@@ -57,7 +60,7 @@ int main(void) {
   for (int i = 0; i < kThreads; ++i) {
     pthread_t thread;
     snprintf(names[i], sizeof names[i], "burner-%d", i);
-    if (pthread_create(&thread, &small, burn_for_ever, names[i]) != 0) return 1;
+    if (pthread_create(&thread, &small, burn_now_and_then, names[i]) != 0) return 1;
   }
   say("ready\n");
   char command[64];
