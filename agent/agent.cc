@@ -2,6 +2,7 @@
 //
 // Everything here runs on the program's threads, in ordinary context or in a fork child, so it allocates
 // nothing and throws nothing; what may is built on our own thread (site.cc).
+#include <atomic>
 #include <cstring>
 #include <ctime>
 
@@ -49,8 +50,9 @@ struct Agent {
   std::int64_t filters_at_load = -1;
   pid_t pid = 0;  // of the process that on_load or on_fork_child ran in
   std::uint64_t forks = 0;
-  bool reopen = false;  // a fork child that has not opened its own listeners yet
-  bool paused = false;  // our thread was ended for a change of rights
+  bool reopen = false;              // a fork child that has not opened its own listeners yet
+  std::atomic<bool> paused{false};  // our thread was ended for a change of rights
+  std::atomic<bool> rung{false};    // meanwhile a client has come
 };
 
 constinit Agent agent;
@@ -126,6 +128,10 @@ void start_service(unsigned idle_seconds) noexcept {
 }
 
 void start_for_client() noexcept {
+  if (agent.paused) {
+    agent.rung = true;
+    return;
+  }
   start_service(kIdleSeconds);
 }
 
@@ -192,7 +198,10 @@ void do_deferred() noexcept {
 void on_rights_will_change() noexcept {
   if (!agent.service.is_running() || !is_own_process() || agent.service.is_this_thread()) return;
   agent.paused = agent.service.stop_and_join();
-  if (!agent.paused) log(LogLevel::kError, {"our thread did not end before a change of rights"});
+  if (!agent.paused) return log(LogLevel::kError, {"our thread did not end before a change of rights"});
+  // Before the change: afterwards a system call of ours may be forbidden.
+  agent.listeners.notify_by_signal(wake_signal());
+  if (agent.listeners.client_is_waiting()) agent.rung = true;
 }
 
 void on_rights_changed() noexcept {
@@ -201,6 +210,7 @@ void on_rights_changed() noexcept {
   // Not at once: the next such call often follows.
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
   safe::HeapRecorder::look_soon();
+  if (agent.rung.exchange(false)) wake_now();
 }
 
 // In the child, whose other threads are gone and whose locks may be held for ever; it may exec at once, so
@@ -215,6 +225,7 @@ void on_fork_child() noexcept {
   agent.listeners.close_all();
   agent.pid = safe::sys::getpid();
   agent.paused = false;
+  agent.rung = false;
   ++agent.forks;
   if (safe::settings.follow_fork.load(std::memory_order_relaxed) == 0) return;
   agent.reopen = true;

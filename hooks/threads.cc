@@ -67,7 +67,7 @@ PROFAGENT_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* att
                                     void* argument) {
   const int result = create_known(thread, attributes, start, argument);
   // Not for a thread that an allocator makes from inside one of our hooks: it may hold its locks.
-  if (result == 0 && safe::thread_state.depth == 0 && !safe::thread_state.is_agent) {
+  if (result == 0 && safe::Section().is_outermost() && !safe::thread_state.is_agent) {
     const int saved_errno = errno;
     safe::raise(safe::events.thread_created);
     errno = saved_errno;

@@ -1,4 +1,4 @@
-// Rows B7, B9, C12-C14, E1-E6, F8, F10, F14, J10 of the fault table: host programs that are easily broken
+// Rows B6, B7, B9, C12-C14, E1-E6, F8, F10, F14, J10 of the fault table: host programs that are easily broken
 // from inside.
 #include <csignal>
 #include <fstream>
@@ -32,6 +32,20 @@ TEST_CASE("an idle program allocates nothing, however often it is asked", "[B7]"
   const Profile last = victim.profile();
   for (const char* type : {"alloc_objects", "alloc_space", "inuse_objects", "inuse_space"})
     CHECK(last.total(type).all() == first.total(type).all());
+}
+
+// The allocator behind us can be left at any instruction, so that nothing but our hooks is under test.
+TEST_CASE("a thread that leaves our hooks by siglongjmp is sampled again", "[B6]") {
+  for (const Arguments& arguments : {Arguments{}, Arguments{"handler on its own stack"}}) {
+    CAPTURE(arguments);
+    Victim victim("jumper", arguments, kExact, {.preload = "@ " + victim_path("libbump.so")});
+    const Profile heap = victim.profile();
+    CHECK(heap.total("inuse_objects").in("afterwards") == 1000);
+    CHECK(heap.total("inuse_space").in("afterwards") == 1000 * 333);
+    // All the while, too: some in each of the 10,000 turns.
+    CHECK(heap.total("alloc_objects").in("allocate_until_alarm") > 100000);
+    CHECK(victim.finish().ok());
+  }
 }
 
 TEST_CASE("no hook takes the loader's lock", "[B9]") {
