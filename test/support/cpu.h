@@ -42,7 +42,8 @@ class InBackground {
 // True when `callee` was called by `caller`, without anything between them, in some sample.
 [[nodiscard]] bool has_call(const Profile& profile, const std::string& caller, const std::string& callee);
 
-// POSIX timers that the process has now; -1 where the kernel does not tell.
+// POSIX timers of the process' threads now, which are those of a CPU profile; -1 where the kernel does not
+// tell.
 [[nodiscard]] int timer_count(pid_t pid);
 // A number from the page of the agent about itself; -1 when it is not there.
 [[nodiscard]] std::int64_t agent_number(Victim& victim, const std::string& name);

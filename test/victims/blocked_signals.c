@@ -65,8 +65,11 @@ NOINLINE void* burn_blocked(void* name) {
   return NULL;
 }
 
+static unsigned named;
+
 NOINLINE void* burn_a_little(void* name) {
   name_thread(name);
+  __atomic_add_fetch(&named, 1, __ATOMIC_RELAXED);
   for (;;) {
     burn(500000);
     usleep(50000);
@@ -92,6 +95,7 @@ int main(int argc, char** argv) {
       snprintf(names[i], sizeof names[i], "blocked-%d", i);
       start(burn_a_little, names[i]);
     }
+    while (__atomic_load_n(&named, __ATOMIC_RELAXED) < 100) usleep(1000);
   } else {
     start(wait_by_sigtimedwait, &all);
     start(wait_by_sigwait, &all);

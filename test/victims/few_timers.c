@@ -30,8 +30,11 @@ static void have_count_for_ourselves(void) {
   write_file("/proc/self/uid_map", map);
 }
 
+static unsigned named;
+
 NOINLINE void* burn_now_and_then(void* name) {
   name_thread(name);
+  __atomic_add_fetch(&named, 1, __ATOMIC_RELAXED);
   for (;;) {
     burn(500000);
     usleep(100000);
@@ -62,6 +65,7 @@ int main(void) {
     snprintf(names[i], sizeof names[i], "burner-%d", i);
     if (pthread_create(&thread, &small, burn_now_and_then, names[i]) != 0) return 1;
   }
+  while (__atomic_load_n(&named, __ATOMIC_RELAXED) < kThreads) usleep(1000);
   say("ready\n");
   char command[64];
   while (await_command(command, sizeof command)) {
