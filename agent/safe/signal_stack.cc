@@ -3,7 +3,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "agent/safe/lazy.h"
+#include "agent/safe/sys.h"
 
 namespace profagent::safe {
 
@@ -38,7 +38,14 @@ constinit std::atomic<bool> taken[kStacks] = {};
 }  // namespace
 
 bool prepare_signal_stacks() noexcept {
-  return lazy_array(stacks, kStacks) != nullptr;
+  // Not the arena's: a profile of a program that has filled that one must still be possible.
+  SignalStack* present = stacks.load(std::memory_order_acquire);
+  if (present != nullptr) return true;
+  auto* fresh = static_cast<SignalStack*>(sys::map_pages(kStacks * sizeof(SignalStack)));
+  if (fresh == nullptr) return false;
+  if (!stacks.compare_exchange_strong(present, fresh, std::memory_order_acq_rel))
+    sys::unmap_pages(fresh, kStacks * sizeof(SignalStack));
+  return true;
 }
 
 bool run_on_signal_stack(void (*function)(void*) noexcept, void* argument) noexcept {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
-#include <new>
+#include <stdexcept>
 #include <utility>
 
 #include <sys/resource.h>
@@ -85,8 +85,9 @@ CpuSampler::~CpuSampler() {
 }
 
 void CpuSampler::start() {
-  if (!cpu_timers.prepare() || !safe::prepare_signal_stacks() || !cpu_recorder.prepare())
-    throw std::bad_alloc();
+  if (!cpu_timers.prepare() || !safe::prepare_signal_stacks() || !cpu_recorder.prepare()) {
+    throw std::runtime_error("no memory left for a CPU profile: PROFAGENT_MAX_MEMORY is too small");
+  }
   cpu_timers.remove_all();  // of a thread that was born when the last profile ended
   threads_.clear();
   living_.clear();
@@ -375,9 +376,10 @@ CpuSampler::Window::Result CpuSampler::Window::finish() {
   for (const Charge& charge : result.charges) known += charge.nanos;
   for (const Uncharged& thread : result.uncharged) known += thread.nanos;
   // Every thread has up to a period and a tick of it at any time, which says nothing.
-  constexpr std::uint64_t kWorthTelling = 200;  // one in so many
+  constexpr std::uint64_t kWorthTelling = 50;  // one in so many
+  constexpr std::uint64_t kTicks = 20 * kMillisecond;
   const std::uint64_t rest = used > known ? used - known : 0;
-  if (rest >= 2 * period_ && rest > used / kWorthTelling) {
+  if (rest > 2 * period_ + kTicks && rest > used / kWorthTelling) {
     result.uncharged.push_back({{}, 0, NotSampled::kTooShort, rest});
   }
   return result;
