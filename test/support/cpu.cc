@@ -52,7 +52,8 @@ std::vector<std::string> broken_rules(const Profile& profile) {
     demand(sample.values[0] > 0, "a sample of nothing: " + identity);
     demand(sample.values[1] == sample.values[0] * message.period(), "not samples times period: " + identity);
     demand(!sample.stack.empty(), "no stack: " + identity);
-    demand(sample.labels.count("thread") == 1, "no thread: " + identity);
+    // Time of threads that nobody has seen has no thread.
+    demand(sample.labels.count("thread") == 1 || is_not_sampled(sample), "no thread: " + identity);
     for (const Frame& frame : sample.stack) {
       identity += " " + std::to_string(frame.address);
       demand(frame.address != 0, "address 0: " + identity);
@@ -76,7 +77,8 @@ template <typename Choose>
 std::map<std::string, std::int64_t> by_thread(const Profile& profile, Choose choose) {
   std::map<std::string, std::int64_t> result;
   for (const Sample& sample : profile.samples())
-    if (choose(sample)) result[sample.labels.at("thread")] += sample.values.at(1);
+    if (sample.labels.count("thread") == 1 && choose(sample))
+      result[sample.labels.at("thread")] += sample.values.at(1);
   return result;
 }
 
@@ -182,16 +184,26 @@ CpuMeter::~CpuMeter() {
   thread_.join();
 }
 
-double CpuMeter::used_at(std::int64_t time) const {
-  for (std::size_t i = 1; i < readings_.size(); ++i) {
-    const Reading& before = readings_[i - 1];
-    const Reading& after = readings_[i];
-    if (after.time < time) continue;
-    const double part =
-        static_cast<double>(time - before.time) / static_cast<double>(after.time - before.time);
-    return static_cast<double>(before.used) + part * static_cast<double>(after.used - before.used);
-  }
+std::size_t CpuMeter::reading_after(std::int64_t time) const {
+  for (std::size_t i = 1; i < readings_.size(); ++i)
+    if (readings_[i].time >= time) return i;
   throw std::runtime_error("the meter was not there at that time");
+}
+
+double CpuMeter::used_at(std::int64_t time) const {
+  const std::size_t position = reading_after(time);
+  const Reading& before = readings_[position - 1];
+  const Reading& after = readings_[position];
+  const double part = static_cast<double>(time - before.time) / static_cast<double>(after.time - before.time);
+  return static_cast<double>(before.used) + part * static_cast<double>(after.used - before.used);
+}
+
+double CpuMeter::doubt_in(const Profile& profile) const {
+  const std::lock_guard lock(mutex_);
+  const std::size_t begin = reading_after(begin_of(profile));
+  const std::size_t end = reading_after(end_of(profile));
+  return static_cast<double>(readings_[begin].time - readings_[begin - 1].time + readings_[end].time -
+                             readings_[end - 1].time);
 }
 
 double CpuMeter::used_in(const Profile& profile) const {

@@ -33,7 +33,8 @@ class InBackground {
 // What every CPU profile has to obey; what it does not, in words.
 [[nodiscard]] std::vector<std::string> broken_rules(const Profile& profile);
 
-// ns, summed by the label `thread`; with `reason`, only what carries the frame "[not sampled".
+// ns, summed by the label `thread`; of all samples that have one, or only of those with the frame "[not
+// sampled".
 [[nodiscard]] std::map<std::string, std::int64_t> nanos_by_thread(const Profile& profile);
 [[nodiscard]] std::map<std::string, std::int64_t> not_sampled_by_thread(const Profile& profile);
 [[nodiscard]] bool is_not_sampled(const Sample& sample);
@@ -62,12 +63,17 @@ class CpuMeter {
   CpuMeter& operator=(const CpuMeter&) = delete;
   // ns that were used in the window of the profile, by all threads but the agent's.
   [[nodiscard]] double used_in(const Profile& profile) const;
+  // How far off that may be for one busy thread: the two times between readings in which the window begins
+  // and ends.
+  [[nodiscard]] double doubt_in(const Profile& profile) const;
 
  private:
   struct Reading {
     std::int64_t time;
     std::int64_t used;
   };
+  // The first reading at or after a time; there is one before it.
+  [[nodiscard]] std::size_t reading_after(std::int64_t time) const;
   [[nodiscard]] double used_at(std::int64_t time) const;
   pid_t pid_;
   std::atomic<bool> stop_ = false;
