@@ -88,8 +88,8 @@ void take_sample(void* argument) noexcept {
   if (!has_thread_pointer()) return;
   cpu_recorder.on_signal(*delivery.timer, *delivery.context);
   auto& registers = delivery.context->uc_mcontext.gregs;
-  // Any other value is no call that was cut short, or one that the kernel repeats; to tell which, system calls
-  // would be made.
+  // Any other value is no call that was cut short, or one that the kernel repeats; to tell which, system
+  // calls would be made.
   if (registers[REG_RAX] != -EINTR) return;
   // The kernel looks for signals when a call is about to wait: then it has not waited yet.
   go_on_waiting(find_interrupted_wait(registers), LostTimeout::kStartAgain, registers);
