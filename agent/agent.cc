@@ -2,10 +2,12 @@
 //
 // Everything here runs on the program's threads, in ordinary context or in a fork child, so it allocates
 // nothing and throws nothing; what may is built on our own thread (site.cc).
+#include <atomic>
 #include <cstring>
 #include <ctime>
 
 #include <pthread.h>
+#include <sys/prctl.h>
 #include <sys/utsname.h>
 
 #include "agent/coverage.h"
@@ -19,6 +21,7 @@
 #include "agent/safe/settings.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
+#include "agent/safe/thread_status.h"
 #include "agent/safe/threads.h"
 #include "agent/safe/unwind.h"
 #include "agent/service/listen.h"
@@ -28,6 +31,7 @@
 #include "agent/wake.h"
 #include "hooks/memory.h"
 #include "hooks/real.h"
+#include "hooks/threads.h"
 
 // The linker's: the first and the last byte of our code.
 extern "C" {
@@ -49,8 +53,9 @@ struct Agent {
   std::int64_t filters_at_load = -1;
   pid_t pid = 0;  // of the process that on_load or on_fork_child ran in
   std::uint64_t forks = 0;
-  bool reopen = false;  // a fork child that has not opened its own listeners yet
-  bool paused = false;  // our thread was ended for a change of rights
+  bool reopen = false;              // a fork child that has not opened its own listeners yet
+  std::atomic<bool> paused{false};  // our thread was ended for a change of rights
+  std::atomic<bool> rung{false};    // meanwhile a client has come
 };
 
 constinit Agent agent;
@@ -77,6 +82,13 @@ const char* copy(const char* text) {
   const std::size_t bytes = std::strlen(text) + 1;
   void* kept = safe::arena.allocate(bytes);
   return kept == nullptr ? "" : static_cast<const char*>(std::memcpy(kept, text, bytes));
+}
+
+// Those that are there at load came from outside, a container's for instance, and know what programs do.
+std::int64_t filters_at_load() {
+  if (safe::sys::call(SYS_prctl, PR_GET_SECCOMP) == 0) return 0;
+  safe::ThreadStatus status;
+  return safe::read_thread_status(safe::sys::gettid(), status) ? status.filters : -1;
 }
 
 service::Site make_service_site() {
@@ -126,6 +138,10 @@ void start_service(unsigned idle_seconds) noexcept {
 }
 
 void start_for_client() noexcept {
+  if (agent.paused) {
+    agent.rung = true;
+    return;
+  }
   start_service(kIdleSeconds);
 }
 
@@ -192,7 +208,10 @@ void do_deferred() noexcept {
 void on_rights_will_change() noexcept {
   if (!agent.service.is_running() || !is_own_process() || agent.service.is_this_thread()) return;
   agent.paused = agent.service.stop_and_join();
-  if (!agent.paused) log(LogLevel::kError, {"our thread did not end before a change of rights"});
+  if (!agent.paused) return log(LogLevel::kError, {"our thread did not end before a change of rights"});
+  // Before the change: afterwards a system call of ours may be forbidden.
+  agent.listeners.notify_by_signal(wake_signal());
+  if (agent.listeners.client_is_waiting()) agent.rung = true;
 }
 
 void on_rights_changed() noexcept {
@@ -201,6 +220,7 @@ void on_rights_changed() noexcept {
   // Not at once: the next such call often follows.
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
   safe::HeapRecorder::look_soon();
+  if (agent.rung.exchange(false)) wake_now();
 }
 
 // In the child, whose other threads are gone and whose locks may be held for ever; it may exec at once, so
@@ -211,10 +231,12 @@ void on_fork_child() noexcept {
   forget_clients_after_fork();
   safe::unlock_walk_caches_after_fork();
   safe::cpu_recorder.forget_after_fork();
+  hooks::forget_births_after_fork();
   safe::threads.on_fork_child();
   agent.listeners.close_all();
   agent.pid = safe::sys::getpid();
   agent.paused = false;
+  agent.rung = false;
   ++agent.forks;
   if (safe::settings.follow_fork.load(std::memory_order_relaxed) == 0) return;
   agent.reopen = true;
@@ -248,7 +270,7 @@ void on_fork_child() noexcept {
     safe::heap_recorder.set_rate(rate);
   }
 
-  agent.filters_at_load = count_system_call_filters();
+  agent.filters_at_load = filters_at_load();
   agent.pid = safe::sys::getpid();
   open_listeners();
   if (!agent.listeners.any()) return;

@@ -65,7 +65,7 @@ void leave_frees_alone() noexcept {
 
 void record_allocation(void* block, std::size_t size, const safe::StartFrame& caller) noexcept {
   {
-    safe::SafeSection section;
+    safe::SafeSection section(caller.sp);
     if (!section) return safe::heap_recorder.pass_over(size);
     const std::uint64_t rate = safe::heap_recorder.wants(size);
     if (rate != 0 && block != nullptr) safe::heap_recorder.on_alloc(block, size, rate, caller);

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/thread_state.h"
@@ -30,13 +29,17 @@ void record_allocation(void* block, std::size_t size, const safe::StartFrame& ca
 // realloc, by name): what the inner hook would count, the outer one counts.
 class Composed {
  public:
-  Composed() noexcept : bytes_until_sample_(safe::thread_state.bytes_until_sample) {
-    ++safe::thread_state.depth;
-    safe::thread_state.bytes_until_sample =
-        std::numeric_limits<std::uint64_t>::max();  // nothing is due meanwhile
+  explicit Composed(std::uintptr_t place) noexcept
+      : bytes_until_sample_(safe::thread_state.bytes_until_sample), section_(place) {
+    if (!section_.is_outermost()) return;
+    // Everything is due meanwhile, and record_allocation() sees that it is not to be recorded; or that a
+    // handler's siglongjmp has ended this.
+    safe::thread_state.is_composed = true;
+    safe::thread_state.bytes_until_sample = 0;
   }
   ~Composed() {
-    --safe::thread_state.depth;
+    if (!section_.is_outermost()) return;
+    safe::thread_state.is_composed = false;
     safe::thread_state.bytes_until_sample = bytes_until_sample_;
   }
   Composed(const Composed&) = delete;
@@ -44,6 +47,7 @@ class Composed {
 
  private:
   std::uint64_t bytes_until_sample_;
+  safe::Section section_;
 };
 
 // Calls the real function for an allocation of `size` bytes and records it when it is sampled. `allocate`
@@ -52,7 +56,7 @@ template <typename Allocate>
 [[gnu::always_inline]] inline void* allocate_composed(std::size_t size, Allocate allocate) noexcept {
   void* block = nullptr;
   {
-    Composed composed;
+    Composed composed(safe::caller_frame().sp);
     block = allocate();
   }
   if (safe::HeapRecorder::is_due(size)) [[unlikely]]

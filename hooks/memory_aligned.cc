@@ -22,8 +22,9 @@ PROFAGENT_EXPORT void* reallocarray(void* block, std::size_t count, std::size_t 
   std::size_t bytes = 0;
   if (__builtin_mul_overflow(count, size, &bytes)) return real::reallocarray(block, count, size);
   const bool due = safe::HeapRecorder::is_due(bytes);
+  const std::uintptr_t caller = safe::caller_frame().sp;
   return reallocate_recorded(block, bytes, due, [&] {
-    Composed composed;
+    Composed composed(caller);
     return real::reallocarray(block, count, size);
   });
 }

@@ -13,8 +13,9 @@ PROFAGENT_EXPORT void* mallocx(std::size_t size, int flags) {
 
 PROFAGENT_EXPORT void* rallocx(void* block, std::size_t size, int flags) {
   const bool due = safe::HeapRecorder::is_due(size);
+  const std::uintptr_t caller = safe::caller_frame().sp;
   return reallocate_recorded(block, size, due, [&] {
-    Composed composed;
+    Composed composed(caller);
     return real::rallocx(block, size, flags);
   });
 }

@@ -4,10 +4,13 @@
 #include <cstdint>
 
 #include "agent/safe/cpu_recorder.h"
+#include "agent/safe/cpu_timers.h"
 #include "agent/safe/events.h"
+#include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
 #include "hooks/export.h"
 #include "hooks/real.h"
+#include "hooks/threads.h"
 
 namespace profagent::hooks {
 
@@ -52,7 +55,11 @@ void* begin_thread(void* pointer) {
 }
 
 int create_known(pthread_t* thread, const pthread_attr_t* attributes, StartRoutine start, void* argument) {
-  Birth* birth = safe::cpu_recorder.is_running() ? prepare_birth(start, argument) : nullptr;
+  // Only a thread that is sampled itself: what forbids a timer, a system call filter for instance, is
+  // inherited.
+  const bool is_sampled =
+      safe::cpu_recorder.is_running() && safe::cpu_timers.find(safe::sys::gettid()) != nullptr;
+  Birth* birth = is_sampled ? prepare_birth(start, argument) : nullptr;
   if (birth == nullptr) return real::pthread_create(thread, attributes, start, argument);
   const int result = real::pthread_create(thread, attributes, begin_thread, birth);
   if (result != 0) let_go(*birth);
@@ -61,13 +68,17 @@ int create_known(pthread_t* thread, const pthread_attr_t* attributes, StartRouti
 
 }  // namespace
 
+void forget_births_after_fork() noexcept {
+  for (Birth& birth : births) let_go(birth);
+}
+
 extern "C" {
 
 PROFAGENT_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, StartRoutine start,
                                     void* argument) {
   const int result = create_known(thread, attributes, start, argument);
   // Not for a thread that an allocator makes from inside one of our hooks: it may hold its locks.
-  if (result == 0 && safe::thread_state.depth == 0 && !safe::thread_state.is_agent) {
+  if (result == 0 && safe::Section().is_outermost() && !safe::thread_state.is_agent) {
     const int saved_errno = errno;
     safe::raise(safe::events.thread_created);
     errno = saved_errno;

@@ -20,11 +20,16 @@ namespace {
 
 // While sampling is off, how much a thread allocates before it looks again whether it is on now.
 constexpr std::uint64_t kLookAgainAfter = std::uint64_t{1} << 20;
-constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
+// Not below zero, which means borrowed.
+constexpr std::uint64_t kNever = std::numeric_limits<std::int64_t>::max();
 
 // At rate 1 every byte is chosen: each allocation but an empty one borrows.
 std::uint64_t draw_distance(std::uint64_t& random, std::uint64_t rate) {
   return rate == 1 ? 0 : next_sample_distance(random, rate);
+}
+
+bool has_borrowed() {
+  return static_cast<std::int64_t>(thread_state.bytes_until_sample) < 0;
 }
 
 StackId stack_of(const StartFrame& caller) {
@@ -46,8 +51,8 @@ void HeapRecorder::set_rate(std::uint64_t rate) noexcept {
 void HeapRecorder::look_soon() noexcept {
   ThreadState& thread = thread_state;
   // A counter below zero: is_due() has just borrowed, so the slow path is next anyway.
-  const bool borrowed = static_cast<std::int64_t>(thread.bytes_until_sample) < 0;
-  if (thread.put_aside == 0 && !borrowed) thread.put_aside = std::exchange(thread.bytes_until_sample, 0);
+  if (thread.put_aside == 0 && !has_borrowed())
+    thread.put_aside = std::exchange(thread.bytes_until_sample, 0);
 }
 
 std::uint64_t HeapRecorder::wants(std::size_t size) noexcept {
@@ -84,6 +89,10 @@ std::uint64_t HeapRecorder::wants(std::size_t size) noexcept {
 }
 
 void HeapRecorder::pass_over(std::size_t size) noexcept {
+  if (thread_state.is_composed) {
+    thread_state.bytes_until_sample = 0;
+    return;
+  }
   if (wants(size) != 0) count(counters.dropped_nested);
 }
 
@@ -107,6 +116,9 @@ void HeapRecorder::on_alloc(const void* block, std::size_t size, std::uint64_t r
 }
 
 BucketId HeapRecorder::take(const void* block) noexcept {
+  // Either wants() follows and draws anew, or a handler's siglongjmp went by between is_due() and wants(),
+  // and this thread would not be sampled for the next 2^64 bytes.
+  if (has_borrowed()) thread_state.bytes_until_sample = 0;
   const BucketId bucket = live_table.remove(block);
   if (bucket != 0) heap_filter.remove(block);
   return bucket;

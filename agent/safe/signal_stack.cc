@@ -46,7 +46,7 @@ bool run_on_signal_stack(void (*function)(void*) noexcept, void* argument) noexc
   SignalStack* all = stacks.load(std::memory_order_acquire);
   if (all == nullptr) return false;
   // Different threads begin at different places: their own stacks lie apart.
-  const std::size_t begin = reinterpret_cast<std::uintptr_t>(argument) >> 13;
+  const std::size_t begin = (reinterpret_cast<std::uintptr_t>(argument) >> 12) * 0x9e3779b97f4a7c15 >> 58;
   for (std::size_t attempt = 0; attempt < kMaxTries; ++attempt) {
     const std::size_t index = (begin + attempt) % kStacks;
     // Acquire and release: the next owner sees the stack as the last one left it. Nothing on it means

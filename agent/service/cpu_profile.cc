@@ -132,9 +132,9 @@ void CpuCollection::add_uncharged(encoder::Profile& profile,
     sums[thread.why].second += values[1];
   }
   for (const auto& [why, sum] : sums) {
-    profile.add_comment(std::to_string(sum.first) + " threads without a stack for " +
-                        std::to_string(sum.second / 1'000'000) +
-                        " ms of CPU time: " + std::string(text_of(why)));
+    const std::string threads = why == NotSampled::kTooShort ? "" : std::to_string(sum.first) + " threads, ";
+    profile.add_comment(threads + std::to_string(sum.second / 1'000'000) +
+                        " ms of CPU time without a stack: " + std::string(text_of(why)));
   }
   if (sums.count(NotSampled::kNoTimer) != 0) {
     profile.add_comment(
@@ -148,11 +148,10 @@ std::string CpuCollection::finish() {
   profile.set_time(began_);
   profile.set_duration(monotonic_nanos() - began_monotonic_);
   profile.set_period({"cpu", "nanoseconds"}, request_.period);
-  const std::vector<CpuSampler::Uncharged> uncharged = window_->uncharged();
-  const std::vector<CpuSampler::Charge> charges = window_->charges();
+  const CpuSampler::Window::Result result = window_->finish();
   window_.reset();
-  add_charges(profile, charges);
-  add_uncharged(profile, uncharged);
+  add_charges(profile, result.charges);
+  add_uncharged(profile, result.uncharged);
   for (const std::string& loss : losses()) profile.add_comment(loss);
   return encoder::gzipped_pprof(profile);
 }

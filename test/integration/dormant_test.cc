@@ -1,7 +1,10 @@
 // A single-threaded program has no thread of ours before somebody asks, and does not notice when one comes or
 // goes.
+#include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <iterator>
+#include <thread>
 
 #include <catch2/catch.hpp>
 
@@ -14,6 +17,15 @@ namespace {
 std::size_t thread_count(pid_t pid) {
   const std::filesystem::directory_iterator tasks("/proc/" + std::to_string(pid) + "/task");
   return static_cast<std::size_t>(std::distance(begin(tasks), end(tasks)));
+}
+
+// Without the connection by which a Victim otherwise finds out that it is served: nobody has asked yet.
+constexpr VictimOptions kNotAsked = {.serves = false};
+
+bool handles_signal(pid_t pid, int number) {
+  const std::string status = read_text("/proc/" + std::to_string(pid) + "/status");
+  const std::string caught = status.substr(status.find("SigCgt:") + 7, 32);
+  return ((std::stoull(caught, nullptr, 16) >> (number - 1)) & 1) != 0;
 }
 
 }  // namespace
@@ -42,5 +54,65 @@ TEST_CASE("our thread makes way for a call that wants the process to have one th
   // And it is back for the next one who asks.
   CHECK(victim.get("/debug/pprof/heap").status == 200);
   victim.process().close_input();
+  CHECK(victim.finish().ok());
+}
+
+TEST_CASE("a program that changes its rights and then only waits is woken again", "[G1][H1]") {
+  Victim victim("drop_rights");
+  for (int round = 0; round < 3; ++round) {
+    CHECK(victim.get("/debug/pprof/heap").status == 200);
+    CHECK(thread_count(victim.process().pid()) == 2);
+    victim.command("drop");
+    CHECK(thread_count(victim.process().pid()) == 1);
+  }
+  CHECK(victim.get("/debug/pprof/heap").status == 200);
+}
+
+TEST_CASE("a program that handles SIGURG itself is woken by another signal", "[D4][H1]") {
+  for (const char* how : {"sigaction", "signal"}) {
+    CAPTURE(how);
+    Victim victim("own_urg", {how}, {}, kNotAsked);
+    const pid_t pid = victim.process().pid();
+    CHECK(handles_signal(pid, SIGCONT));
+    CHECK(thread_count(pid) == 1);
+    CHECK(victim.get("/debug/pprof/heap").status == 200);
+    victim.command("count");
+    CHECK(victim.process().wait_for_output("handled 0 done\n"));
+    // Its own signal is its own, beside our thread, too.
+    victim.process().signal(SIGURG);
+    CHECK(eventually([&] {
+      victim.command("count");
+      return victim.process().out().find("handled 1 done\n") != std::string::npos;
+    }));
+    CHECK(victim.get("/debug/pprof/heap").status == 200);
+    victim.command("count");
+    CHECK(victim.process().out().find("handled 2 ") == std::string::npos);
+    CHECK(victim.finish().ok());
+  }
+}
+
+// A minute without clients, see kIdleSeconds in agent/agent.cc.
+TEST_CASE("our thread leaves a single-threaded program whose clients are gone, and comes back",
+          "[H1][.long]") {
+  Victim victim("own_urg", {}, {}, kNotAsked);
+  Victim with_threads("pingpong");
+  const auto threads = [](Victim& program) { return thread_count(program.process().pid()); };
+  CHECK(threads(victim) == 1);
+  CHECK(victim.get("/debug/pprof/heap").status == 200);
+  CHECK(with_threads.get("/debug/pprof/heap").status == 200);
+  CHECK(threads(victim) == 2);
+  const std::size_t all = threads(with_threads);
+  std::this_thread::sleep_for(std::chrono::seconds(45));
+  CHECK(victim.get("/debug/pprof/heap").status == 200);
+  // The last client counts, not the first.
+  std::this_thread::sleep_for(std::chrono::seconds(45));
+  CHECK(threads(victim) == 2);
+  CHECK(eventually([&] { return threads(victim) == 1; }));
+  // A program that makes threads itself loses nothing by ours: it stays.
+  CHECK(threads(with_threads) == all);
+  for (int round = 0; round < 2; ++round) {
+    CHECK(victim.get("/debug/pprof/heap").status == 200);
+    CHECK(threads(victim) == 2);
+  }
   CHECK(victim.finish().ok());
 }

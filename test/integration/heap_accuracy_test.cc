@@ -110,18 +110,20 @@ TEST_CASE("rate 1 is exact, whatever the sizes", "[M05]") {
 }
 
 // Go's vectors say what a sampled block stands for: 1/(1-exp(-s/R)) blocks, 512.5 of 1024 bytes and 1.58198
-// of 512 KiB. A bucket's sum may be cut by less than one.
+// of 512 KiB. How many were sampled is read from the bytes: a row's values are cut to whole numbers, and less
+// than one byte cannot hide a sample, but less than one object can when a sample stands for 1.58 of them.
 TEST_CASE("a sampled block stands for Go's number of blocks", "[M03]") {
   for (const double size : {1024.0, 524288.0}) {
     CAPTURE(size);
     const double scale = 1 / (1 - std::exp(-size / 524288));
     Victim victim("mixed", {"pieces", kGiB, std::to_string(static_cast<long>(size))});
     const Profile heap = victim.profile();
-    const double objects = static_cast<double>(heap.total("inuse_objects").in("pieces"));
-    const double bytes = static_cast<double>(heap.total("inuse_space").in("pieces"));
+    const auto objects = static_cast<double>(heap.total("inuse_objects").in("pieces"));
+    const auto bytes = static_cast<double>(heap.total("inuse_space").in("pieces"));
+    const auto rows = static_cast<double>(heap.in("pieces").size());
     REQUIRE(objects > 100);
-    const double sampled = std::round(objects / scale);
-    CHECK(objects == Approx(sampled * scale).margin(1.0));
-    CHECK(bytes == Approx(sampled * scale * size).margin(size));
+    const double sampled = std::round(bytes / (scale * size));
+    CHECK(objects == Approx(sampled * scale).epsilon(0).margin(rows));
+    CHECK(bytes == Approx(sampled * scale * size).epsilon(0).margin(rows));
   }
 }

@@ -24,7 +24,9 @@ std::size_t recorded_bytes = 0;
 namespace profagent::hooks {
 
 // In the place of the one in hooks/memory.cc, which brings the program's malloc with it.
-void record_allocation(void*, std::size_t size, const safe::StartFrame&) noexcept {
+void record_allocation(void*, std::size_t size, const safe::StartFrame& caller) noexcept {
+  const safe::SafeSection section(caller.sp);
+  if (!section) return safe::heap_recorder.pass_over(size);
   if (safe::heap_recorder.wants(size) == 0) return;
   ++recorded;
   recorded_bytes += size;
@@ -346,7 +348,7 @@ TEST_CASE("an allocation that the allocator builds on others counts once") {
     }
     check_probability(recorded, kTries, 700, kRate);
     CHECK(recorded_bytes == recorded * 700);
-    CHECK(thread_state.depth == 0);
+    CHECK(thread_state.section == 0);
   }
   SECTION("as a thread's first") {
     recorded = 0;
