@@ -182,12 +182,11 @@ void start_profagent() {
   set_action(number, with_handler(ours, keep_information));
   // Every signal weighs something; the timer itself comes once, at once, and then not again.
   cpu_recorder.set_period(1);
-  constexpr std::uint64_t kLong = 1'000'000'000'000;
+  constexpr std::int64_t kLong = 1'000'000'000'000;
   cpu_timers.set_period(kLong);
-  CpuAccount account;
-  account.rest = kLong;
-  if (!read_cpu_clock(CLOCK_THREAD_CPUTIME_ID, account.until) ||
-      cpu_timers.add(sys::gettid(), account) != AddResult::kAdded) {
+  std::uint64_t cpu = 0;
+  if (!cpu_recorder.prepare() || !read_cpu_clock(CLOCK_THREAD_CPUTIME_ID, cpu) ||
+      cpu_timers.add(sys::gettid(), static_cast<std::int64_t>(cpu) - kLong) != AddResult::kAdded) {
     fail("no timer");
   }
   volatile const int* code = &information.si_code;
@@ -236,7 +235,8 @@ constexpr Part kParts[] = {
     {"walk", [](ucontext_t& context) { stack = capture_stack(frame_of(context), pcs); }},
     {"walk, interning", [](ucontext_t& context) { key.stack = record_stack(frame_of(context), pcs); }},
     {"row of the table", [](ucontext_t&) { sink = cpu_buckets.find_or_add(key); }},
-    {"all of the recorder", [](ucontext_t& context) { cpu_recorder.on_signal(*timer, context); }},
+    {"all of the recorder",
+     [](ucontext_t& context) { cpu_recorder.on_signal(*timer, timer->generation, context); }},
 };
 
 const Part* part;
