@@ -64,6 +64,20 @@ void CpuRecorder::on_signal(CpuTimer& timer, std::uint32_t generation, const uco
   count(counters.cpu_samples);
 }
 
+void CpuRecorder::settle(CpuTimer& timer, std::uint64_t now, const ThreadName& name) noexcept {
+  const auto step = static_cast<std::int64_t>(period());
+  std::int64_t until = timer.charged_until.load(std::memory_order_acquire);
+  const std::int64_t due = static_cast<std::int64_t>(now) - until;
+  if (step == 0 || due < step) return;
+  CpuKey key;
+  key.thread = name;
+  const BucketId row = cpu_buckets.find_or_add(key);
+  if (row == 0) return;
+  const std::int64_t weight = due - due % step;
+  if (!timer.charged_until.compare_exchange_strong(until, until + weight, std::memory_order_acq_rel)) return;
+  cpu_buckets[row].nanos.fetch_add(static_cast<std::uint64_t>(weight), std::memory_order_release);
+}
+
 void CpuRecorder::on_thread_start() noexcept {
   const std::uint64_t period = this->period();
   // A child that was made past our fork handler has our memory, but nobody has asked it.

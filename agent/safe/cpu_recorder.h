@@ -11,6 +11,7 @@
 
 #include <ucontext.h>
 
+#include "agent/safe/cpu_buckets.h"
 #include "agent/safe/cpu_timers.h"
 #include "agent/safe/types.h"
 
@@ -35,6 +36,10 @@ class CpuRecorder {
 
   // In the child of fork(): it has no timers, and nobody has asked it.
   void forget_after_fork() noexcept;
+
+  // Charges what is due of a thread that no signal has reached since, to no stack. `now` is its CPU clock.
+  // Our thread, at the end of a profile: the kernel's ticks come late, by milliseconds for each thread.
+  void settle(CpuTimer& timer, std::uint64_t now, const ThreadName& name) noexcept;
 
   // The calling thread is new: gives it a timer, unless it blocks the signal.
   void on_thread_start() noexcept;

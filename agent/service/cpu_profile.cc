@@ -61,6 +61,10 @@ class Samples {
   std::int64_t rest_ = 0;
 };
 
+std::string frame_of(NotSampled why) {
+  return "[not sampled: " + std::string(text_of(why)) + "]";
+}
+
 class CpuCollection final : public Collection {
  public:
   CpuCollection(Symbolizer& symbolizer, CpuSampler& sampler, const CpuRequest& request)
@@ -112,6 +116,8 @@ void CpuCollection::add_charges(encoder::Profile& profile, const std::vector<Cpu
     stacks.positions(charge.key.stack, positions);
     stack.clear();
     for (const std::uint32_t position : positions) stack.push_back(locations[position]);
+    if (charge.key.stack == safe::kNoStack)
+      stack.push_back(profile.add_synthetic_location(frame_of(NotSampled::kTooShort)));
     const std::int64_t values[] = {count, count * request_.period};
     profile.add_sample(stack, values, labels(profile, charge.key.thread, charge.key.tid));
   }
@@ -124,8 +130,7 @@ void CpuCollection::add_uncharged(encoder::Profile& profile,
   for (const CpuSampler::Uncharged& thread : uncharged) {
     const std::int64_t count = samples.of(thread.nanos);
     if (count == 0) continue;
-    const std::string frame = "[not sampled: " + std::string(text_of(thread.why)) + "]";
-    const encoder::LocationIndex location = profile.add_synthetic_location(frame);
+    const encoder::LocationIndex location = profile.add_synthetic_location(frame_of(thread.why));
     const std::int64_t values[] = {count, count * request_.period};
     profile.add_sample({&location, 1}, values, labels(profile, thread.thread, thread.tid));
     sums[thread.why].first += 1;

@@ -373,8 +373,19 @@ std::uint64_t CpuSampler::Window::program_used() const {
   return process > own ? process - own : 0;
 }
 
+void CpuSampler::settle() {
+  for (const Thread& thread : threads_) {
+    if (thread.tid == 0 || thread.why != NotSampled::kSampled) continue;
+    safe::CpuTimer* timer = cpu_timers.find(thread.tid);
+    std::uint64_t now = 0;
+    if (timer == nullptr || !safe::read_cpu_clock(safe::cpu_clock_of(thread.tid), now)) continue;
+    cpu_recorder.settle(*timer, now, read_thread_name(thread.tid));
+  }
+}
+
 CpuSampler::Window::Result CpuSampler::Window::finish() {
   sampler_.scan(false);
+  sampler_.settle();
   const std::uint64_t used = program_used();
   Result result{charges(), uncharged()};
   std::uint64_t known = 0;

@@ -124,6 +124,7 @@ class CpuSampler {
   void scan(bool give);
   Thread& thread_of(pid_t tid, std::uint64_t cpu);
   void end_thread(std::size_t position);
+  void settle();
   void look_at(pid_t tid);
   void check_timer(Thread& thread, const safe::CpuTimer& timer);
   void reap();

@@ -177,9 +177,7 @@ TEST_CASE("a thread under a system call filter is left alone, and shown", "[E8]"
   CHECK(victim.process().running());
 }
 
-// Not so yet: the hook of prctl() calls the system when it has returned. [!shouldfail] tells when it has
-// become so.
-TEST_CASE("a thread may forbid itself all system calls by prctl()", "[E8][!shouldfail]") {
+TEST_CASE("a thread may forbid itself all system calls by prctl()", "[E8]") {
   Victim victim("filtered");
   victim.command("prctl");
   CHECK(broken_rules(victim.profile("/debug/pprof/profile?seconds=1&hz=1000")) == kNone);
