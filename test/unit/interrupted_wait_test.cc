@@ -145,7 +145,6 @@ TEST_CASE("waits for a semaphore, a futex, a message, a signal go on", "[D1]") {
   CHECK(wait_under_signals([&] { return msgrcv(queue, &message, sizeof(message.text), 0, 0) >= 0; },
                            [&] { msgsnd(queue, &message, 1, 0); }) == 0);
   msgctl(queue, IPC_RMID, nullptr);
-
 }
 
 // Signals the calling thread once, a little later.

@@ -3,11 +3,11 @@
 #include <csignal>
 #include <vector>
 
-#include <catch2/catch.hpp>
 #include <grp.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <catch2/catch.hpp>
 
 #include "agent/safe/sys.h"
 
