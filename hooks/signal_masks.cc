@@ -43,6 +43,16 @@ bool is_sampled_signal(int number) {
   return safe::cpu_signal.is_ours(number) && safe::cpu_recorder.is_running();
 }
 
+// The signal that is ours may change; who takes one of them by waiting takes them all.
+void note_signals_taken(const sigset_t* signals) {
+  if (signals == nullptr || safe::thread_state.is_agent) return;
+  if (sigismember(signals, SIGPROF) != 1 && sigismember(signals, safe::cpu_signal.number()) != 1) return;
+  const safe::SafeSection keeps_errno;
+  safe::ThreadSlot* slot = safe::threads.current();
+  if (slot == nullptr || slot->takes_cpu_signal.exchange(true, std::memory_order_relaxed)) return;
+  if (safe::cpu_recorder.is_running()) safe::cpu_timers.remove(safe::sys::gettid());
+}
+
 // The kernel's words for the thread's alternate stack, before it is told.
 bool is_too_small(const stack_t& stack) {
   return (stack.ss_flags & SS_DISABLE) == 0 && stack.ss_size < safe::least_alternate_stack();
@@ -58,6 +68,22 @@ PROFAGENT_EXPORT int pthread_sigmask(int how, const sigset_t* signals, sigset_t*
 
 PROFAGENT_EXPORT int sigprocmask(int how, const sigset_t* signals, sigset_t* old) {
   return change_mask(how, signals, [=] { return real::sigprocmask(how, signals, old); });
+}
+
+// Cancellation points: nothing is held across the real call.
+PROFAGENT_EXPORT int sigwait(const sigset_t* signals, int* number) {
+  note_signals_taken(signals);
+  return real::sigwait(signals, number);
+}
+
+PROFAGENT_EXPORT int sigwaitinfo(const sigset_t* signals, siginfo_t* info) {
+  note_signals_taken(signals);
+  return real::sigwaitinfo(signals, info);
+}
+
+PROFAGENT_EXPORT int sigtimedwait(const sigset_t* signals, siginfo_t* info, const timespec* timeout) {
+  note_signals_taken(signals);
+  return real::sigtimedwait(signals, info, timeout);
 }
 
 PROFAGENT_EXPORT int sighold(int number) {

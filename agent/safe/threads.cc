@@ -66,6 +66,7 @@ void Threads::reclaim() noexcept {
     if (tid == 0 || sys::call(SYS_tgkill, process, tid, 0) != kNoSuchProcess) return;
     // Only we free slots, and a thread that is gone does not change its own: the exchange cannot fail.
     slot.small_signal_stack.store(false, std::memory_order_relaxed);
+    slot.takes_cpu_signal.store(false, std::memory_order_relaxed);
     if (slot.tid.compare_exchange_strong(tid, 0, std::memory_order_acq_rel)) {
       free_.fetch_add(1, std::memory_order_relaxed);
     }

@@ -147,11 +147,14 @@ void CpuSampler::scan(bool give) {
   // Time and again: the program may take the signal past our hooks.
   static_cast<void>(cpu_signal.take());
   small_stacks_.clear();
+  signal_takers_.clear();
   safe::threads.for_each([&](const safe::ThreadSlot& slot) {
-    if (slot.small_signal_stack.load(std::memory_order_relaxed))
-      small_stacks_.push_back(slot.tid.load(std::memory_order_relaxed));
+    const pid_t tid = slot.tid.load(std::memory_order_relaxed);
+    if (slot.small_signal_stack.load(std::memory_order_relaxed)) small_stacks_.push_back(tid);
+    if (slot.takes_cpu_signal.load(std::memory_order_relaxed)) signal_takers_.push_back(tid);
   });
   std::sort(small_stacks_.begin(), small_stacks_.end());
+  std::sort(signal_takers_.begin(), signal_takers_.end());
   const pid_t own = safe::sys::gettid();
   for (const pid_t tid : list_threads()) {
     if (tid != own) look_at(tid);
@@ -325,6 +328,8 @@ NotSampled CpuSampler::obstacle_of(const Thread& thread) const {
   if (signal == 0) return NotSampled::kNoSignal;
   if (std::binary_search(small_stacks_.begin(), small_stacks_.end(), thread.tid))
     return NotSampled::kSmallSignalStack;
+  if (std::binary_search(signal_takers_.begin(), signal_takers_.end(), thread.tid))
+    return NotSampled::kBlocksSignal;
   safe::ThreadStatus status;
   // Without /proc nobody can tell; most threads block nothing.
   if (!safe::read_thread_status(thread.tid, status)) return NotSampled::kSampled;

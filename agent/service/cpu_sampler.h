@@ -146,8 +146,9 @@ class CpuSampler {
   std::vector<std::size_t> free_;  // positions without a thread
   Departed departed_;
   std::unordered_map<pid_t, std::size_t> living_;  // tid to position
-  std::vector<pid_t> small_stacks_;                // ascending; of the scan that is under way
-  std::size_t turn_ = 0;                           // of make_room()
+  std::vector<pid_t> small_stacks_;                // ascending, as the next; of the scan that is under way
+  std::vector<pid_t> signal_takers_;
+  std::size_t turn_ = 0;  // of make_room()
   std::size_t most_timers_ = 0;
   bool is_first_scan_ = false;
   std::int64_t next_scan_ = 0;  // CLOCK_MONOTONIC, ns
