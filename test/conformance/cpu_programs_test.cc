@@ -191,7 +191,7 @@ TEST_CASE("postgres under pgbench: every backend has a profile of its own", "[pr
     const Profile profile =
         Profile::parse(http_get(postgres.address(pid), "/debug/pprof/profile?seconds=1&hz=1000").body);
     CHECK(broken_rules(profile) == kNone);
-    CHECK(nanos_in(profile, "main") == profile.total("cpu").all());
+    for (const Sample& sample : profile.samples()) CHECK((is_not_sampled(sample) || sample.has("main")));
     if (nanos_in(profile, "PostgresMain") > 0) ++with_samples;
     if (with_samples == 2) break;
   }

@@ -7,13 +7,13 @@
 // stands for several. The bound on the mean over R runs is sigma of a single run. The mean's own deviation is
 // sigma / sqrt(R), so with R = 20 a true profiler fails at 4.47 standard deviations: 8e-6 for each function.
 //
-// Totals are no matter of chance. A thread's charge lags behind its clock by less than a period and a tick,
-// and begins with a random part of a period in hand.
+// Totals are no matter of chance. What no sample covers is shown as such, if it is more than 2 % of a window
+// and more than two periods and two ticks (untold(), below; docs/limits.md). The latter is more than 2 %
+// where others have the processors for much of the time.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <csignal>
-#include <ctime>
 #include <numeric>
 #include <sstream>
 #include <thread>
@@ -49,6 +49,15 @@ Truth truth_of(Victim& victim, const Profile& profile) {
           numbers_in(last_line(victim.process(), "threads"))};
 }
 
+double untold(const Profile& profile) {
+  return static_cast<double>(2 * profile.message().period() + 2 * kLongestTick);
+}
+
+void check_total(const Profile& profile, double used, double doubt = 0) {
+  CHECK(std::abs(static_cast<double>(profile.total("cpu").all()) - used) <=
+        std::max(0.02 * used, untold(profile)) + doubt);
+}
+
 // What a number of runs say together.
 class Runs {
  public:
@@ -57,6 +66,7 @@ class Runs {
     ++count_;
     profiled_ += all;
     used_ += truth.total();
+    untold_ += untold(profile);
     for (std::size_t i = 0; i < kFunctions; ++i) {
       const double share = truth.functions[i] / truth.total();
       const double seen = static_cast<double>(nanos_in(profile, "share_" + std::to_string(i + 1))) / all;
@@ -70,13 +80,14 @@ class Runs {
       CHECK(std::abs(errors_[i]) / count_ <= std::sqrt(variances_[i] / count_));
     }
     CAPTURE(profiled_, used_);
-    CHECK(std::abs(profiled_ - used_) <= 0.02 * used_);
+    CHECK(std::abs(profiled_ - used_) <= std::max(0.02 * used_, untold_));
   }
 
  private:
   double count_ = 0;
   double profiled_ = 0;
   double used_ = 0;
+  double untold_ = 0;
   double errors_[kFunctions] = {};
   double variances_[kFunctions] = {};
 };
@@ -120,7 +131,9 @@ TEST_CASE("all rates and numbers of threads, with longer windows", "[P04][P05][D
   }
 }
 
-// Equal or not, as the kernel's scheduler pleases: each thread's charge is what its clock says.
+// Equal or not, as the kernel's scheduler pleases: no thread is charged with more than its clock says, nor
+// with another's work, and what is missing is shown. (Much can be missing in a thread: the scheduler's own
+// short slices may keep in step with the ticks, so that some threads hardly ever meet one.)
 TEST_CASE("each of eight threads on few processors is charged with its own time", "[P05][D17]") {
   Victim victim("cpu_shares", {"--threads", "8", "--each"});
   for (const std::string hertz : {"100", "1000"}) {
@@ -130,22 +143,19 @@ TEST_CASE("each of eight threads on few processors is charged with its own time"
     auto charged = nanos_by_thread(profile);
     for (std::size_t i = 0; i < 8; ++i) {
       const std::string number = std::to_string(i + 1);
-      CAPTURE(number);
-      const auto bound = static_cast<double>(profile.message().period() + 2 * kLongestTick);
-      CHECK(std::abs(static_cast<double>(charged["share-" + number]) - truth.threads[i]) <= bound);
+      CAPTURE(number, charged["share-" + number], truth.threads[i]);
+      CHECK(charged["share-" + number] > 0);
+      CHECK(static_cast<double>(charged["share-" + number]) <=
+            truth.threads[i] + static_cast<double>(profile.message().period() + 2 * kLongestTick));
       for (const Sample& sample : profile.in("share_" + number))
         CHECK(sample.labels.at("thread") == "share-" + number);
     }
+    check_total(profile, truth.total());
   }
 }
 
-// A signal can only come at a tick, and then stands for a tick or a period, whichever is longer: a thread
-// that lives for a fortieth of that must be charged with all of it, one time out of forty. n such signals
-// have a standard deviation of sqrt(n); the bound is six times that.
-TEST_CASE("threads that live much shorter than a tick are charged, in sum, with what they used",
-          "[D15][D23]") {
-  timespec tick{};
-  clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+// A signal can only come at a tick. Most of these threads never see one, but their time is not lost.
+TEST_CASE("threads that live much shorter than a tick are in the total", "[D15][D23]") {
   const std::pair<std::string, std::string> choices[] = {
       {"1000", "run 10000 100"}, {"100", "run 10000 100"}, {"1000", "run 1500 1000"}};
   for (const auto& [hertz, command] : choices) {
@@ -153,25 +163,18 @@ TEST_CASE("threads that live much shorter than a tick are charged, in sum, with 
     Victim victim("brief_threads");
     const CpuMeter meter(victim.process().pid());
     InBackground waiting(victim, "/debug/pprof/profile?seconds=4&hz=" + hertz);
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    REQUIRE(wait_until_profiled(victim));
     victim.command(command);
     const Profile profile = waiting.profile();
     CHECK(broken_rules(profile) == std::vector<std::string>());
-    const double used = meter.used_in(profile);
-    REQUIRE(used > kSecond / 4.0);
-    const double grain =
-        static_cast<double>(std::max<std::int64_t>(tick.tv_nsec, profile.message().period()));
-    CHECK(std::abs(static_cast<double>(profile.total("cpu").all()) - used) <=
-          6 * grain * std::sqrt(used / grain));
+    check_total(profile, meter.used_in(profile), meter.doubt_in(profile));
   }
 }
 
 TEST_CASE("the main thread's end changes nothing", "[F14]") {
   Victim victim("cpu_shares", {"--threads", "2", "--each", "--main-leaves"});
   const Profile profile = victim.profile("/debug/pprof/profile?seconds=2&hz=1000");
-  const Truth truth = truth_of(victim, profile);
-  const auto used = static_cast<double>(profile.total("cpu").all());
-  CHECK(std::abs(used - truth.total()) <= 0.02 * truth.total());
+  check_total(profile, truth_of(victim, profile).total());
   CHECK(nanos_in(profile, "share_1") > 0);
   CHECK(nanos_in(profile, "share_2") > 0);
 }
@@ -187,8 +190,6 @@ TEST_CASE("a stopped process has no CPU time, and no burst of signals after", "[
   pause(3000);
   victim.process().signal(SIGCONT);
   const Profile profile = waiting.profile();
-  const Truth truth = truth_of(victim, profile);
-  const auto used = static_cast<double>(profile.total("cpu").all());
-  CHECK(std::abs(used - truth.total()) <= 0.02 * truth.total());
+  check_total(profile, truth_of(victim, profile).total());
   CHECK(profile.total("cpu").all() < profile.message().duration_nanos() - 2 * kSecond);
 }

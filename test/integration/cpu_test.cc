@@ -200,9 +200,8 @@ TEST_CASE("what does not fit into the table of stacks is one frame, and the tota
   CHECK(nanos_by_thread(profile).count("newcomer") == 1);
 }
 
-// Not so yet: it is refused with "std::bad_alloc". [!shouldfail] tells when it has become so.
 TEST_CASE("the first CPU profile when all memory is taken comes, or says which setting is in the way",
-          "[P15][!shouldfail]") {
+          "[P15]") {
   Victim victim("many_stacks", {"200000"},
                 {{"PROFAGENT_MEM_PROFILE_RATE", "1"}, {"PROFAGENT_MAX_MEMORY", "8388608"}});
   victim.command("fill");

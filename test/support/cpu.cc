@@ -198,7 +198,15 @@ double CpuMeter::used_at(std::int64_t time) const {
   return static_cast<double>(before.used) + part * static_cast<double>(after.used - before.used);
 }
 
+void CpuMeter::wait_for_end_of(const Profile& profile) const {
+  eventually([&] {
+    const std::lock_guard lock(mutex_);
+    return !readings_.empty() && readings_.back().time >= end_of(profile);
+  });
+}
+
 double CpuMeter::doubt_in(const Profile& profile) const {
+  wait_for_end_of(profile);
   const std::lock_guard lock(mutex_);
   const std::size_t begin = reading_after(begin_of(profile));
   const std::size_t end = reading_after(end_of(profile));
@@ -207,22 +215,23 @@ double CpuMeter::doubt_in(const Profile& profile) const {
 }
 
 double CpuMeter::used_in(const Profile& profile) const {
-  eventually([&] {
-    const std::lock_guard lock(mutex_);
-    return !readings_.empty() && readings_.back().time >= end_of(profile);
-  });
+  wait_for_end_of(profile);
   const std::lock_guard lock(mutex_);
   return used_at(end_of(profile)) - used_at(begin_of(profile));
+}
+
+bool wait_until_profiled(Victim& victim) {
+  const pid_t pid = victim.process().pid();
+  if (timer_count(pid) >= 0)
+    return eventually([&] { return timer_count(pid) > 0; }, std::chrono::seconds(10));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  return true;
 }
 
 void abort_a_profile(Victim& victim, const std::string& target) {
   Connection connection(victim.unix_address());
   connection.send(to_bytes({.target = target}));
-  // Without /proc/PID/timers a few milliseconds must do.
-  if (timer_count(victim.process().pid()) >= 0)
-    eventually([&] { return timer_count(victim.process().pid()) > 0; }, std::chrono::seconds(5));
-  else
-    pause_a_little();
+  if (!wait_until_profiled(victim)) throw std::runtime_error("there is no profile");
   connection.abort();
 }
 

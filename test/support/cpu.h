@@ -72,6 +72,7 @@ class CpuMeter {
     std::int64_t time;
     std::int64_t used;
   };
+  void wait_for_end_of(const Profile& profile) const;
   // The first reading at or after a time; there is one before it.
   [[nodiscard]] std::size_t reading_after(std::int64_t time) const;
   [[nodiscard]] double used_at(std::int64_t time) const;
@@ -81,6 +82,10 @@ class CpuMeter {
   std::vector<Reading> readings_;
   std::thread thread_;
 };
+
+// Waits until the profile that was asked for has its timers. A program of one thread, which has none of ours
+// until somebody asks, takes a moment. False when there are none after some seconds.
+[[nodiscard]] bool wait_until_profiled(Victim& victim);
 
 // The client that goes away in the middle: asks, waits until the profile runs, and resets the connection.
 void abort_a_profile(Victim& victim, const std::string& target);
