@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include <pthread.h>
+#include <sys/prctl.h>
 #include <sys/utsname.h>
 
 #include "agent/coverage.h"
@@ -22,6 +23,7 @@
 #include "agent/safe/settings.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
+#include "agent/safe/thread_status.h"
 #include "agent/safe/threads.h"
 #include "agent/safe/unwind.h"
 #include "agent/service/listen.h"
@@ -31,6 +33,7 @@
 #include "agent/wake.h"
 #include "hooks/memory.h"
 #include "hooks/real.h"
+#include "hooks/threads.h"
 
 // The linker's: the first and the last byte of our code.
 extern "C" {
@@ -81,6 +84,13 @@ const char* copy(const char* text) {
   const std::size_t bytes = std::strlen(text) + 1;
   void* kept = safe::arena.allocate(bytes);
   return kept == nullptr ? "" : static_cast<const char*>(std::memcpy(kept, text, bytes));
+}
+
+// Those that are there at load came from outside, a container's for instance, and know what programs do.
+std::int64_t filters_at_load() {
+  if (safe::sys::call(SYS_prctl, PR_GET_SECCOMP) == 0) return 0;
+  safe::ThreadStatus status;
+  return safe::read_thread_status(safe::sys::gettid(), status) ? status.filters : -1;
 }
 
 service::Site make_service_site() {
@@ -207,7 +217,8 @@ void on_rights_will_change() noexcept {
 }
 
 void on_rights_changed() noexcept {
-  if (!agent.paused || !is_own_process()) return;
+  // No system call, unless a client has come meanwhile: the program may just have forbidden it.
+  if (!agent.paused) return;
   agent.paused = false;
   // Not at once: the next such call often follows.
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
@@ -224,6 +235,7 @@ void on_fork_child() noexcept {
   safe::unlock_walk_caches_after_fork();
   safe::cpu_recorder.forget_after_fork();
   safe::lock_waiters.forget_after_fork();
+  hooks::forget_births_after_fork();
   safe::threads.on_fork_child();
   agent.listeners.close_all();
   agent.pid = safe::sys::getpid();
@@ -266,7 +278,7 @@ void on_fork_child() noexcept {
   if (fraction == 0 || safe::lock_waiters.prepare()) safe::contention_recorder.set_mutex_fraction(fraction);
   safe::contention_recorder.set_block_rate(safe::settings.block_profile_rate.load(std::memory_order_relaxed));
 
-  agent.filters_at_load = count_system_call_filters();
+  agent.filters_at_load = filters_at_load();
   agent.pid = safe::sys::getpid();
   open_listeners();
   if (!agent.listeners.any()) return;

@@ -2,10 +2,8 @@
 
 #include <cstring>
 
-#include <fcntl.h>
 #include <link.h>
 #include <sys/auxv.h>
-#include <sys/prctl.h>
 
 #include "agent/safe/elf_lookup.h"
 #include "agent/safe/settings.h"
@@ -159,26 +157,6 @@ Program identify_program() noexcept {
     program.reason = "a program that only starts others; PROFAGENT_PROGRAMS overrides";
   }
   return program;
-}
-
-std::int64_t count_system_call_filters() noexcept {
-  if (safe::sys::call(SYS_prctl, PR_GET_SECCOMP) == 0) return 0;
-  char text[4096];
-  const long fd =
-      safe::sys::call(SYS_open, reinterpret_cast<long>("/proc/thread-self/status"), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -1;
-  const long length = safe::sys::call(SYS_read, fd, reinterpret_cast<long>(text), sizeof(text));
-  safe::sys::call(SYS_close, fd);
-  constexpr std::string_view kName = "\nSeccomp_filters:\t";
-  const std::string_view status(text, length > 0 ? static_cast<std::size_t>(length) : 0);
-  const std::size_t at = status.find(kName);
-  if (at == std::string_view::npos) return -1;
-  std::int64_t count = 0;
-  for (const char c : status.substr(at + kName.size())) {
-    if (c < '0' || c > '9') break;
-    count = count * 10 + (c - '0');
-  }
-  return count;
 }
 
 }  // namespace profagent

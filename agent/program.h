@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <string_view>
 
 namespace profagent {
@@ -22,10 +21,6 @@ struct Program {
 
 // Called once at load, after read_settings().
 [[nodiscard]] Program identify_program() noexcept;
-
-// System call filters (seccomp) that this thread is under; negative when the kernel does not tell. Those that
-// are there at load came from outside, a container's for instance, and know what programs do.
-[[nodiscard]] std::int64_t count_system_call_filters() noexcept;
 
 // `pattern`: comma-separated globs with * and ?; spaces around them do not count.
 [[nodiscard]] bool matches_any(std::string_view patterns, std::string_view name) noexcept;

@@ -64,33 +64,31 @@ class Retry {
 constinit Retry retry;
 
 bool is_blocked(int signal) {
-  std::uint64_t mask = 0;
-  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, reinterpret_cast<long>(&mask), sizeof(mask));
-  return ((mask >> (signal - 1)) & 1) != 0;
+  return ((sys::blocked_signals() >> (signal - 1)) & 1) != 0;
 }
 
 // Runs on a thread of the program.
 void on_signal(int, siginfo_t* info, void* context) {
   const safe::SafeSection section;
-  auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  auto& interrupted = *static_cast<ucontext_t*>(context);
   const safe::InterruptedWait wait =
-      section ? safe::find_interrupted_wait(registers) : safe::InterruptedWait{};
+      section ? safe::find_interrupted_wait(interrupted.uc_mcontext.gregs) : safe::InterruptedWait{};
   if (info->si_code == SI_TIMER && !safe::events.is_deferred.load(std::memory_order_relaxed)) {
     // A retry that was under way when the service started.
     retry.end();
-    return safe::go_on_waiting(wait, safe::LostTimeout::kReturnEintr, registers);
+    return safe::go_on_waiting(wait, interrupted);
   }
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
   if (!wait.holds_nothing()) {
     // Running code, perhaps inside its allocator: the next allocation will look.
     if (section) safe::HeapRecorder::look_soon();
     retry.arm();
-    return safe::go_on_waiting(wait, safe::LostTimeout::kReturnEintr, registers);
+    return safe::go_on_waiting(wait, interrupted);
   }
   safe::events.is_deferred.store(false, std::memory_order_relaxed);
   retry.end();
   start_service();
-  safe::go_on_waiting(wait, safe::LostTimeout::kReturnEintr, registers);
+  safe::go_on_waiting(wait, interrupted);
 }
 
 // The first candidate after `left` that nobody uses. Our own sigaction hook must not see this.
@@ -109,7 +107,7 @@ void take_signal(int left) {
     struct sigaction ours {};
     ours.sa_sigaction = on_signal;
     ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
-    sigemptyset(&ours.sa_mask);
+    sigfillset(&ours.sa_mask);  // see go_on_waiting()
     if (hooks::real::sigaction(signal, &ours, nullptr) != 0) continue;
     return safe::events.wake_signal.store(signal, std::memory_order_release);
   }

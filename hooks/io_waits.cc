@@ -134,21 +134,6 @@ int sigsuspend(const sigset_t* mask) {
   return wait_in<WaitKind::kSleep, real::sigsuspend>(nullptr, mask);
 }
 
-PROFAGENT_EXPORT(sigwait)
-int sigwait(const sigset_t* signals, int* number) {
-  return wait_in<WaitKind::kSleep, real::sigwait>(nullptr, signals, number);
-}
-
-PROFAGENT_EXPORT(sigwaitinfo)
-int sigwaitinfo(const sigset_t* signals, siginfo_t* info) {
-  return wait_in<WaitKind::kSleep, real::sigwaitinfo>(nullptr, signals, info);
-}
-
-PROFAGENT_EXPORT(sigtimedwait)
-int sigtimedwait(const sigset_t* signals, siginfo_t* info, const timespec* timeout) {
-  return wait_in<WaitKind::kSleep, real::sigtimedwait>(nullptr, signals, info, timeout);
-}
-
 PROFAGENT_EXPORT(wait)
 pid_t wait(int* status) {
   return wait_in<WaitKind::kSleep, real::wait>(nullptr, status);

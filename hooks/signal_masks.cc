@@ -10,6 +10,7 @@
 #include "agent/safe/threads.h"
 #include "hooks/export.h"
 #include "hooks/real.h"
+#include "hooks/waiting.h"
 
 namespace profagent::hooks {
 
@@ -18,16 +19,39 @@ namespace {
 // A timer that runs out while its signal is blocked would leave it pending, for the program's sigwait() or
 // signalfd to find; so it stands still meanwhile.
 template <typename Change>
-int change_mask(int how, const sigset_t* signals, Change change) {
-  const int number = safe::cpu_signal.number();
-  if (signals == nullptr || number == 0 || !safe::cpu_recorder.is_running()) return change();
-  const bool named = sigismember(signals, number) == 1;
-  const bool blocks = named && (how == SIG_BLOCK || how == SIG_SETMASK);
-  const bool unblocks = (named && how == SIG_UNBLOCK) || (!named && how == SIG_SETMASK);
+int change_mask(bool blocks, bool unblocks, Change change) {
   if (blocks) safe::cpu_timers.pause(safe::sys::gettid());
   const int result = change();
+  // Also when it was refused: then nothing was blocked.
   if (unblocks || (blocks && result != 0)) safe::cpu_timers.resume(safe::sys::gettid());
   return result;
+}
+
+template <typename Change>
+int change_mask(int how, const sigset_t* signals, Change change) {
+  const int number = safe::cpu_signal.number();
+  // A pointer to nothing is the kernel's to refuse.
+  if (signals == nullptr || number == 0 || !safe::cpu_recorder.is_running() ||
+      !safe::sys::is_readable(reinterpret_cast<std::uintptr_t>(signals))) {
+    return change();
+  }
+  const bool named = sigismember(signals, number) == 1;
+  return change_mask(named && (how == SIG_BLOCK || how == SIG_SETMASK),
+                     (named && how == SIG_UNBLOCK) || (!named && how == SIG_SETMASK), change);
+}
+
+bool is_sampled_signal(int number) {
+  return safe::cpu_signal.is_ours(number) && safe::cpu_recorder.is_running();
+}
+
+// The signal that is ours may change; who takes one of them by waiting takes them all.
+void note_signals_taken(const sigset_t* signals) {
+  if (signals == nullptr || safe::thread_state.is_agent) return;
+  if (sigismember(signals, SIGPROF) != 1 && sigismember(signals, safe::cpu_signal.number()) != 1) return;
+  const safe::SafeSection keeps_errno;
+  safe::ThreadSlot* slot = safe::threads.current();
+  if (slot == nullptr || slot->takes_cpu_signal.exchange(true, std::memory_order_relaxed)) return;
+  if (safe::cpu_recorder.is_running()) safe::cpu_timers.remove(safe::sys::gettid());
 }
 
 // The kernel's words for the thread's alternate stack, before it is told.
@@ -49,18 +73,55 @@ int sigprocmask(int how, const sigset_t* signals, sigset_t* old) {
   return change_mask(how, signals, [=] { return real::sigprocmask(how, signals, old); });
 }
 
+// Cancellation points: nothing is held across the real call.
+PROFAGENT_EXPORT(sigwait)
+int sigwait(const sigset_t* signals, int* number) {
+  note_signals_taken(signals);
+  return wait_in<safe::WaitKind::kSleep, real::sigwait>(nullptr, signals, number);
+}
+
+PROFAGENT_EXPORT(sigwaitinfo)
+int sigwaitinfo(const sigset_t* signals, siginfo_t* info) {
+  note_signals_taken(signals);
+  return wait_in<safe::WaitKind::kSleep, real::sigwaitinfo>(nullptr, signals, info);
+}
+
+PROFAGENT_EXPORT(sigtimedwait)
+int sigtimedwait(const sigset_t* signals, siginfo_t* info, const timespec* timeout) {
+  note_signals_taken(signals);
+  return wait_in<safe::WaitKind::kSleep, real::sigtimedwait>(nullptr, signals, info, timeout);
+}
+
+PROFAGENT_EXPORT(sighold)
+int sighold(int number) {
+  return change_mask(is_sampled_signal(number), false, [=] { return real::sighold(number); });
+}
+
+PROFAGENT_EXPORT(sigrelse)
+int sigrelse(int number) {
+  return change_mask(false, is_sampled_signal(number), [=] { return real::sigrelse(number); });
+}
+
 PROFAGENT_EXPORT(sigaltstack)
 int sigaltstack(const stack_t* stack, stack_t* old) {
   if (stack == nullptr || safe::thread_state.is_agent) return real::sigaltstack(stack, old);
-  const bool too_small = is_too_small(*stack);
+  safe::ThreadSlot* slot = nullptr;
+  bool was_too_small = false;
   {
     const safe::SafeSection keeps_errno;
-    safe::ThreadSlot* slot = safe::threads.current();
-    if (slot != nullptr) slot->small_signal_stack.store(too_small, std::memory_order_relaxed);
+    const bool too_small = is_too_small(*stack);
+    slot = safe::threads.current();
+    if (slot != nullptr) {
+      was_too_small = slot->small_signal_stack.exchange(too_small, std::memory_order_relaxed);
+    }
     // Before the kernel could use it.
     if (too_small && safe::cpu_recorder.is_running()) safe::cpu_timers.remove(safe::sys::gettid());
   }
-  return real::sigaltstack(stack, old);
+  const int result = real::sigaltstack(stack, old);
+  if (result != 0 && slot != nullptr) {
+    slot->small_signal_stack.store(was_too_small, std::memory_order_relaxed);
+  }
+  return result;
 }
 
 }  // extern "C"

@@ -2,6 +2,8 @@
 // us of clients (agent/wake.h), and the one of the CPU timers (agent/safe/cpu_signal.h). The program is told
 // that they have their default action; when it wants one, we move to another before it gets it.
 #include <csignal>
+#include <cstdint>
+#include <cstring>
 
 #include <sys/signalfd.h>
 
@@ -45,7 +47,18 @@ int set_action(int number, const struct sigaction* action, struct sigaction* old
   const bool is_cpu_signal = safe::cpu_signal.is_ours(number);
   if (!is_cpu_signal && !is_wake_signal(number)) return set(number, action, old);
   const bool stays = action == nullptr || (is_cpu_signal && action->sa_handler == SIG_DFL);
+  struct sigaction before {};  // SIG_DFL, no flags, empty mask
+  if (is_cpu_signal) {
+    before.sa_flags = safe::cpu_signal.default_flags();
+    const std::uint64_t mask = safe::cpu_signal.default_mask();
+    std::memcpy(&before.sa_mask, &mask, sizeof(mask));
+  }
   int result = 0;
+  if (stays && action != nullptr) {
+    std::uint64_t mask = 0;
+    std::memcpy(&mask, &action->sa_mask, sizeof(mask));
+    safe::cpu_signal.note_default(action->sa_flags, mask);
+  }
   if (!stays) {
     if (is_cpu_signal) {
       leave_cpu_signal();
@@ -54,7 +67,7 @@ int set_action(int number, const struct sigaction* action, struct sigaction* old
     }
     result = set(number, action, nullptr);
   }
-  if (result == 0 && old != nullptr) *old = {};  // SIG_DFL, no flags, empty mask
+  if (result == 0 && old != nullptr) *old = before;
   return result;
 }
 
@@ -99,12 +112,12 @@ sighandler_t __sysv_signal(int number, sighandler_t handler) {
 
 PROFAGENT_EXPORT(sigset)
 sighandler_t sigset(int number, sighandler_t handler) {
-  // Blocks the signal, and leaves its action alone.
-  if (handler == SIG_HOLD) {
-    const sighandler_t before = real::sigset(number, handler);
-    return safe::cpu_signal.is_ours(number) && before != SIG_ERR && before != SIG_HOLD ? SIG_DFL : before;
-  }
-  return set_handler(number, handler, real::sigset);
+  // Also blocks or unblocks it, so it gets its way: the timers move.
+  if (is_wake_signal(number)) leave_wake_signal();
+  if (!safe::cpu_signal.is_ours(number)) return real::sigset(number, handler);
+  leave_cpu_signal();
+  const sighandler_t before = real::sigset(number, handler);
+  return before == SIG_ERR || before == SIG_HOLD ? before : SIG_DFL;
 }
 
 PROFAGENT_EXPORT(sigignore)

@@ -4,10 +4,13 @@
 #include <cstdint>
 
 #include "agent/safe/cpu_recorder.h"
+#include "agent/safe/cpu_timers.h"
 #include "agent/safe/events.h"
+#include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
 #include "hooks/export.h"
 #include "hooks/real.h"
+#include "hooks/threads.h"
 
 namespace profagent::hooks {
 
@@ -52,7 +55,11 @@ void* begin_thread(void* pointer) {
 }
 
 int create_known(pthread_t* thread, const pthread_attr_t* attributes, StartRoutine start, void* argument) {
-  Birth* birth = safe::cpu_recorder.is_running() ? prepare_birth(start, argument) : nullptr;
+  // Only a thread that is sampled itself: what forbids a timer, a system call filter for instance, is
+  // inherited.
+  const bool is_sampled =
+      safe::cpu_recorder.is_running() && safe::cpu_timers.find(safe::sys::gettid()) != nullptr;
+  Birth* birth = is_sampled ? prepare_birth(start, argument) : nullptr;
   if (birth == nullptr) return real::pthread_create(thread, attributes, start, argument);
   const int result = real::pthread_create(thread, attributes, begin_thread, birth);
   if (result != 0) let_go(*birth);
@@ -60,6 +67,10 @@ int create_known(pthread_t* thread, const pthread_attr_t* attributes, StartRouti
 }
 
 }  // namespace
+
+void forget_births_after_fork() noexcept {
+  for (Birth& birth : births) let_go(birth);
+}
 
 extern "C" {
 

@@ -21,7 +21,7 @@ WaitBegin begin_wait(const safe::Wait& wait, bool is_lock) noexcept {
   return begin;
 }
 
-void end_wait(const WaitBegin& begin, const safe::Wait& wait) noexcept {
+void end_wait(const WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept {
   const safe::SafeSection keeps_errno;
   safe::Pc holder = 0;
   if (begin.ticket.place != 0) {
@@ -29,7 +29,8 @@ void end_wait(const WaitBegin& begin, const safe::Wait& wait) noexcept {
     lock_waiters.leave(wait.object, begin.ticket);
   }
   if (begin.site != nullptr) begin.site->withdraw();
-  if (begin.at != 0) contention_recorder.on_wait(wait, safe::ContentionRecorder::now() - begin.at, holder);
+  if (begin.at != 0 && waited)
+    contention_recorder.on_wait(wait, safe::ContentionRecorder::now() - begin.at, holder);
 }
 
 safe::Nanos before_unlock(const safe::Wait& unlock) noexcept {

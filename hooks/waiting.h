@@ -23,13 +23,19 @@ struct WaitBegin {
 };
 
 [[nodiscard]] WaitBegin begin_wait(const safe::Wait& wait, bool is_lock) noexcept;
-void end_wait(const WaitBegin& begin, const safe::Wait& wait) noexcept;
+// `waited`: false for a call that was refused; then nothing is recorded.
+void end_wait(const WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept;
 [[nodiscard]] safe::Nanos before_unlock(const safe::Wait& unlock) noexcept;
 void record_unlock(const safe::Wait& unlock, safe::Nanos waited) noexcept;
 
 // Our own thread's waits, and those that an allocator makes inside one of our hooks, are nobody's business.
 [[nodiscard]] inline bool is_outside() noexcept {
   return safe::thread_state.section == 0 && !safe::thread_state.is_agent;
+}
+
+// What the threads library answers to a call that it does not carry out.
+[[nodiscard]] inline bool is_refusal(int answer) noexcept {
+  return answer == EDEADLK || answer == EPERM || answer == EINVAL;
 }
 
 // Calls `real`, one of the pointers of hooks/real.h, for a thread that waits for `object`, or may have to.
@@ -39,7 +45,7 @@ template <safe::WaitKind kind, auto& real, bool is_lock = false, typename... Arg
   const safe::Wait wait{kind, object, reinterpret_cast<safe::Pc>(real), safe::caller_frame()};
   const WaitBegin begin = begin_wait(wait, is_lock);
   const auto result = real(arguments...);
-  end_wait(begin, wait);
+  end_wait(begin, wait, !is_lock || !is_refusal(static_cast<int>(result)));
   return result;
 }
 
@@ -77,8 +83,9 @@ template <auto& real, typename Cond, typename Mutex, typename... Arguments>
   const safe::Nanos waited = before_unlock(unlock);
   const WaitBegin begin = begin_wait(wait, false);
   const auto result = real(cond, mutex, arguments...);
-  end_wait(begin, wait);
-  if (waited != 0) record_unlock(unlock, waited);
+  const bool refused = is_refusal(static_cast<int>(result));
+  end_wait(begin, wait, !refused);
+  if (waited != 0 && !refused) record_unlock(unlock, waited);
   return result;
 }
 

@@ -42,6 +42,7 @@ test,demo              golang-go            go
 bench                  heaptrack
 bench                  libgoogle-perftools4
 bench                  libjemalloc2
+bench                  linux-perf           perf
 '
 
 # A Go that is installed but not on the PATH is a Go.

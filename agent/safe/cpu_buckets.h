@@ -36,7 +36,7 @@ struct CpuBucket : CpuKey {
   [[nodiscard]] bool is_used() const noexcept { return nanos.load(std::memory_order_acquire) != 0; }
 };
 
-inline constexpr std::size_t kMaxCpuBuckets = std::size_t{1} << 17;
+inline constexpr std::size_t kMaxCpuBuckets = std::size_t{1} << 16;
 
 using CpuBuckets = BucketTable<CpuBucket, CpuKey, kMaxCpuBuckets>;
 

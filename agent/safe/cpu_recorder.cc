@@ -11,6 +11,7 @@
 #include "agent/safe/random.h"
 #include "agent/safe/record_stack.h"
 #include "agent/safe/signal_stack.h"
+#include "agent/safe/stack_table.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/unwind.h"
 
@@ -24,16 +25,25 @@ void CpuRecorder::set_period(std::uint64_t nanos) noexcept {
   cpu_timers.set_period(nanos);
 }
 
-void CpuRecorder::on_signal(CpuTimer& timer, const ucontext_t& context) noexcept {
+bool CpuRecorder::prepare() noexcept {
+  CpuKey overflow;
+  overflow.stack = kOverflowStack;
+  overflow_row_ = cpu_buckets.find_or_add(overflow);
+  return overflow_row_ != 0;
+}
+
+void CpuRecorder::on_signal(CpuTimer& timer, std::uint32_t generation, const ucontext_t& context) noexcept {
   const std::uint64_t period = this->period();
   std::uint64_t now = 0;
   if (period == 0 || !read_cpu_clock(CLOCK_THREAD_CPUTIME_ID, now)) return;
-  const std::uint64_t until = timer.until.load(std::memory_order_relaxed);
-  // Later than now: the slot was filled for this thread anew, between the signal and us.
-  if (until > now) return;
-  const std::uint64_t due = now - until + timer.rest.load(std::memory_order_relaxed);
-  const std::uint64_t weight = due - due % period;
-  if (weight == 0) return;
+  // Acquire pairs with the release in CpuTimers::add(): the value is of this generation, or a later one.
+  std::int64_t until = timer.charged_until.load(std::memory_order_acquire);
+  if (timer.generation.load(std::memory_order_relaxed) != generation) return;
+  // kNotCharging, and a slot that was filled for this thread anew between the signal and us, lie ahead.
+  const std::int64_t due = static_cast<std::int64_t>(now) - until;
+  const auto step = static_cast<std::int64_t>(period);
+  const std::int64_t weight = due - due % step;
+  if (due < step) return;
 
   const std::size_t depth = recorded_depth();
   auto* pcs = static_cast<Pc*>(__builtin_alloca(depth * sizeof(Pc)));
@@ -41,23 +51,39 @@ void CpuRecorder::on_signal(CpuTimer& timer, const ucontext_t& context) noexcept
   key.stack = record_stack(frame_of(context), {pcs, depth});
   sys::call(SYS_prctl, PR_GET_NAME, reinterpret_cast<long>(key.thread.words));
   if (by_tid_.load(std::memory_order_relaxed)) key.tid = sys::gettid();
-  const BucketId row = cpu_buckets.find_or_add(key);
-  // Not charged: the time stays the thread's, and is added to its next sample or shown as not sampled.
-  if (row == 0) return count(counters.dropped_cpu_table_full);
-  cpu_buckets[row].nanos.fetch_add(weight, std::memory_order_release);  // pairs with is_used()
-  timer.until.store(now, std::memory_order_relaxed);
-  timer.rest.store(due - weight, std::memory_order_relaxed);
-  timer.charged.store(timer.charged.load(std::memory_order_relaxed) + weight, std::memory_order_relaxed);
+  BucketId row = cpu_buckets.find_or_add(key);
+  if (row == 0) {
+    count(counters.dropped_cpu_table_full);
+    row = overflow_row_;
+  }
+  // Moved on before it is charged, and only from where it stood: when the slot has changed hands meanwhile,
+  // the time is in the account that was handed on.
+  if (!timer.charged_until.compare_exchange_strong(until, until + weight, std::memory_order_acq_rel)) return;
+  cpu_buckets[row].nanos.fetch_add(static_cast<std::uint64_t>(weight),
+                                   std::memory_order_release);  // pairs with is_used()
   count(counters.cpu_samples);
+}
+
+void CpuRecorder::settle(CpuTimer& timer, std::uint64_t now, const ThreadName& name) noexcept {
+  const auto step = static_cast<std::int64_t>(period());
+  std::int64_t until = timer.charged_until.load(std::memory_order_acquire);
+  const std::int64_t due = static_cast<std::int64_t>(now) - until;
+  if (step == 0 || due < step) return;
+  CpuKey key;
+  key.thread = name;
+  const BucketId row = cpu_buckets.find_or_add(key);
+  if (row == 0) return;
+  const std::int64_t weight = due - due % step;
+  if (!timer.charged_until.compare_exchange_strong(until, until + weight, std::memory_order_acq_rel)) return;
+  cpu_buckets[row].nanos.fetch_add(static_cast<std::uint64_t>(weight), std::memory_order_release);
 }
 
 void CpuRecorder::on_thread_start() noexcept {
   const std::uint64_t period = this->period();
-  const int signal = cpu_signal.number();
-  if (period == 0 || signal == 0 || cpu_signal.is_blocked_here()) return;
-  CpuAccount account;
-  account.rest = random_rest(period, &account);
-  cpu_timers.add(sys::gettid(), account);
+  // A child that was made past our fork handler has our memory, but nobody has asked it.
+  if (period == 0 || !cpu_signal.is_own_process() || cpu_signal.is_blocked_here()) return;
+  const std::int64_t begin = -static_cast<std::int64_t>(random_rest(period, &period));
+  if (cpu_timers.add(sys::gettid(), begin) == AddResult::kNoRoom) count(counters.cpu_threads_without_timer);
 }
 
 void CpuRecorder::forget_after_fork() noexcept {

@@ -11,7 +11,9 @@
 
 #include <ucontext.h>
 
+#include "agent/safe/cpu_buckets.h"
 #include "agent/safe/cpu_timers.h"
+#include "agent/safe/types.h"
 
 namespace profagent::safe {
 
@@ -25,11 +27,19 @@ class CpuRecorder {
   // Whether rows tell threads of one name apart. Our thread.
   void set_by_tid(bool by_tid) noexcept { by_tid_.store(by_tid, std::memory_order_relaxed); }
 
-  // On the interrupted thread, in the signal handler, with all signals blocked.
-  void on_signal(CpuTimer& timer, const ucontext_t& context) noexcept;
+  // Our thread, first. False when there is no memory.
+  [[nodiscard]] bool prepare() noexcept;
+
+  // On the interrupted thread, in the signal handler, with all signals blocked. `generation` is that of the
+  // slot when the signal was raised.
+  void on_signal(CpuTimer& timer, std::uint32_t generation, const ucontext_t& context) noexcept;
 
   // In the child of fork(): it has no timers, and nobody has asked it.
   void forget_after_fork() noexcept;
+
+  // Charges what is due of a thread that no signal has reached since, to no stack. `now` is its CPU clock.
+  // Our thread, at the end of a profile: the kernel's ticks come late, by milliseconds for each thread.
+  void settle(CpuTimer& timer, std::uint64_t now, const ThreadName& name) noexcept;
 
   // The calling thread is new: gives it a timer, unless it blocks the signal.
   void on_thread_start() noexcept;
@@ -37,6 +47,7 @@ class CpuRecorder {
  private:
   std::atomic<std::uint64_t> period_{0};
   std::atomic<bool> by_tid_{false};
+  BucketId overflow_row_ = 0;  // written before the first signal
 };
 
 extern constinit CpuRecorder cpu_recorder;

@@ -10,7 +10,6 @@
 #include "agent/safe/counters.h"
 #include "agent/safe/cpu_recorder.h"
 #include "agent/safe/cpu_timers.h"
-#include "agent/safe/interrupted_wait.h"
 #include "agent/safe/signal_stack.h"
 #include "agent/safe/sys.h"
 
@@ -78,24 +77,22 @@ void do_default(int number) noexcept {
 }
 
 struct Delivery {
-  CpuTimer* timer;
-  ucontext_t* context;
+  CpuTimers::Owner owner;
+  const ucontext_t* context;
 };
 
+// On a kernel that looks at CPU timers in task work (x86-64: 5.10), these signals are raised on the way back
+// to the program, so none of them ever cuts a system call short.
 void take_sample(void* argument) noexcept {
   const Delivery& delivery = *static_cast<Delivery*>(argument);
   if (!has_thread_pointer()) return;
-  cpu_recorder.on_signal(*delivery.timer, *delivery.context);
-  auto& registers = delivery.context->uc_mcontext.gregs;
-  // The kernel looks for signals when a call is about to wait: then it has not waited yet.
-  go_on_waiting(find_interrupted_wait(registers), LostTimeout::kStartAgain, registers);
+  cpu_recorder.on_signal(*delivery.owner.timer, delivery.owner.generation, *delivery.context);
 }
 
 void on_signal(int number, siginfo_t* info, void* context) noexcept {
-  const CpuTimers::Owner owner = cpu_timers.owner_of(*info);
-  if (owner.timer == nullptr) return do_default(number);
-  if (owner.stale) return;
-  Delivery delivery{owner.timer, static_cast<ucontext_t*>(context)};
+  Delivery delivery{cpu_timers.owner_of(*info), static_cast<const ucontext_t*>(context)};
+  if (delivery.owner.timer == nullptr) return do_default(number);
+  if (delivery.owner.stale) return;
   if (!run_on_signal_stack(take_sample, &delivery)) count(counters.cpu_signals_without_stack);
 }
 
@@ -105,43 +102,50 @@ KernelAction our_action() noexcept {
           reinterpret_cast<std::uintptr_t>(profagent_sigreturn), kAllSignals};
 }
 
-bool is_our_action(int number) noexcept {
-  KernelAction current{};
-  return change_action(number, nullptr, &current) == 0 &&
-         current.handler == reinterpret_cast<std::uintptr_t>(on_signal);
+bool runs_our_handler(const KernelAction& action) noexcept {
+  return action.handler == reinterpret_cast<std::uintptr_t>(on_signal);
 }
 
 }  // namespace
 
-int CpuSignal::choose(int left) const noexcept {
+// Published before its action is set: a sigaction() of the program in between must know whose it is.
+void CpuSignal::choose(int left) noexcept {
   for (const int number : kCandidates) {
     if (number == left) continue;
     KernelAction current{};
-    if (is_our_action(number)) return number;
-    if (change_action(number, nullptr, &current) != 0 || current.handler != 0) continue;
+    if (change_action(number, nullptr, &current) != 0) continue;
+    const bool is_set = runs_our_handler(current);
+    if (!is_set && current.handler != 0) continue;
+    default_flags_.store(static_cast<int>(current.flags & ~kRestorer), std::memory_order_relaxed);
+    default_mask_.store(current.mask, std::memory_order_relaxed);
+    number_.store(number, std::memory_order_seq_cst);
     const KernelAction ours = our_action();
-    if (change_action(number, &ours, nullptr) == 0) return number;
+    if (is_set || change_action(number, &ours, nullptr) == 0) return cpu_timers.set_signal(number);
   }
-  return 0;
+  number_.store(0, std::memory_order_seq_cst);
+  cpu_timers.set_signal(0);
 }
 
 bool CpuSignal::take() noexcept {
   process_.store(sys::getpid(), std::memory_order_relaxed);
+  KernelAction current{};
   const int present = number();
-  if (present != 0 && is_our_action(present)) return true;
-  const int chosen = choose(0);
-  number_.store(chosen, std::memory_order_release);
-  cpu_timers.set_signal(chosen);
-  return chosen != 0;
+  if (present != 0 && change_action(present, nullptr, &current) == 0 && runs_our_handler(current))
+    return true;
+  choose(0);
+  return number() != 0;
 }
 
 void CpuSignal::leave() noexcept {
   // A vfork child has our memory but actions of its own, and no timers.
-  if (process_.load(std::memory_order_relaxed) != sys::getpid()) return;
-  const int left = number();
-  const int chosen = cpu_recorder.is_running() ? choose(left) : 0;
-  number_.store(chosen, std::memory_order_release);
-  cpu_timers.set_signal(chosen);
+  if (!is_own_process()) return;
+  const sys::SignalsBlocked until_done;  // a handler that leaves by siglongjmp would leave slots busy
+  if (cpu_recorder.is_running()) return choose(number());
+  number_.store(0, std::memory_order_seq_cst);
+}
+
+bool CpuSignal::is_own_process() const noexcept {
+  return process_.load(std::memory_order_relaxed) == sys::getpid();
 }
 
 void CpuSignal::on_fork_child() noexcept {
@@ -149,14 +153,18 @@ void CpuSignal::on_fork_child() noexcept {
 }
 
 bool CpuSignal::is_blocked_here() const noexcept {
-  std::uint64_t mask = 0;
-  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, reinterpret_cast<long>(&mask), kMaskSize);
-  return ((mask >> (number() - 1)) & 1) != 0;
+  const int present = number();
+  return present == 0 || ((sys::blocked_signals() >> (present - 1)) & 1) != 0;
 }
 
 std::size_t least_alternate_stack() noexcept {
+  // Before Linux 5.14 the kernel does not say; with AVX-512 it is this much.
+  constexpr std::size_t kLargestFrame = 3632;
   constexpr std::size_t kOurs = 384;  // see test/unit/cpu_signal_test.cc
-  return getauxval(AT_MINSIGSTKSZ) + kOurs;
+  // What a handler of the program's that runs there may have used itself.
+  constexpr std::size_t kTheirs = 512;
+  const std::size_t frame = getauxval(AT_MINSIGSTKSZ);
+  return 2 * (frame == 0 ? kLargestFrame : frame) + kTheirs + kOurs;
 }
 
 }  // namespace profagent::safe

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 #include <sys/types.h>
 
@@ -26,6 +27,20 @@ class CpuSignal {
   // before it changes the action.
   void leave() noexcept;
 
+  // What the program has set besides the default action, which it may read back. Two words, not one: who sets
+  // and reads them at the same time may see a mixture.
+  void note_default(int flags, std::uint64_t mask) noexcept {
+    default_flags_.store(flags, std::memory_order_relaxed);
+    default_mask_.store(mask, std::memory_order_relaxed);
+  }
+  [[nodiscard]] int default_flags() const noexcept { return default_flags_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t default_mask() const noexcept {
+    return default_mask_.load(std::memory_order_relaxed);
+  }
+
+  // False in a child that shares our memory, or was made past our fork handler.
+  [[nodiscard]] bool is_own_process() const noexcept;
+
   // The child of fork() inherits the action.
   void on_fork_child() noexcept;
 
@@ -33,16 +48,19 @@ class CpuSignal {
   [[nodiscard]] bool is_blocked_here() const noexcept;
 
  private:
-  [[nodiscard]] int choose(int left) const noexcept;
+  void choose(int left) noexcept;
 
   std::atomic<int> number_{0};
+  std::atomic<int> default_flags_{0};
+  std::atomic<std::uint64_t> default_mask_{0};
   std::atomic<pid_t> process_{0};  // whose signal it is
 };
 
 extern constinit CpuSignal cpu_signal;
 
-// What a handler of ours needs of a thread's alternate stack: the kernel's frame and a little. A thread with
-// a smaller one cannot be signalled at all (the kernel kills the process).
+// What a thread's alternate stack must have for a handler of ours: room for two of the kernel's frames,
+// because a handler of the program's may be running there already, and a little. On a smaller one the kernel
+// would kill the process.
 [[nodiscard]] std::size_t least_alternate_stack() noexcept;
 
 }  // namespace profagent::safe

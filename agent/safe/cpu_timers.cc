@@ -41,11 +41,13 @@ timespec to_timespec(std::uint64_t nanos) noexcept {
   return {static_cast<time_t>(nanos / kNanosPerSecond), static_cast<long>(nanos % kNanosPerSecond)};
 }
 
-// A first distance of 0 would disarm.
+// No period disarms. A first distance of 0 would do that, too.
 bool set_time(const CpuTimer& timer, std::uint64_t first, std::uint64_t period) noexcept {
   itimerspec time{};
-  time.it_value = to_timespec(first == 0 ? 1 : first);
-  time.it_interval = to_timespec(period);
+  if (period != 0) {
+    time.it_value = to_timespec(first == 0 ? 1 : first);
+    time.it_interval = to_timespec(period);
+  }
   return sys::call(SYS_timer_settime, timer.id.load(std::memory_order_relaxed), 0,
                    reinterpret_cast<long>(&time), 0) == 0;
 }
@@ -72,16 +74,16 @@ pid_t CpuTimers::tid_of(const CpuTimer& timer) noexcept {
   return tid_in(timer.owner.load(std::memory_order_acquire));
 }
 
-// Makes the kernel's timer for a slot that the caller holds. CPU time that is not charged yet counts for the
-// first distance.
-bool CpuTimers::arm(CpuTimer& timer, pid_t tid) const noexcept {
+// Makes the kernel's timer for a slot that the caller holds. Time that is due counts for the first distance.
+// A paused one is left standing.
+bool CpuTimers::arm(CpuTimer& timer, pid_t tid) noexcept {
   const auto index = static_cast<std::uint64_t>(&timer - slots_.load(std::memory_order_acquire));
   const std::uint64_t value =
       kCookie << kCookieShift |
       std::uint64_t{timer.generation.load(std::memory_order_relaxed)} << kGenerationShift | index;
   sigevent event{};
   event.sigev_notify = SIGEV_THREAD_ID;
-  event.sigev_signo = signal_.load(std::memory_order_acquire);
+  event.sigev_signo = signal_.load(std::memory_order_seq_cst);
   event.sigev_value.sival_ptr = reinterpret_cast<void*>(value);
   event._sigev_un._tid = tid;
   int id = 0;
@@ -93,25 +95,28 @@ bool CpuTimers::arm(CpuTimer& timer, pid_t tid) const noexcept {
   }
   timer.id.store(id, std::memory_order_relaxed);
   timer.signal.store(event.sigev_signo, std::memory_order_relaxed);
-  timer.paused.store(0, std::memory_order_relaxed);
-  const std::uint64_t period = period_.load(std::memory_order_relaxed);
-  const std::uint64_t rest = timer.rest.load(std::memory_order_relaxed);
-  if (set_time(timer, rest < period ? period - rest : 1, period)) return true;
+  const std::uint64_t period = period_.load(std::memory_order_seq_cst);
+  std::uint64_t now = 0;
+  const std::int64_t charged = timer.charged_until.load(std::memory_order_relaxed);
+  const bool known = read_cpu_clock(cpu_clock_of(tid), now);
+  const auto due = known ? static_cast<std::int64_t>(now) - charged : 0;
+  const std::int64_t left = static_cast<std::int64_t>(period) - due;
+  const bool stands = timer.paused.load(std::memory_order_relaxed) != 0;
+  if (stands || set_time(timer, left > 0 ? static_cast<std::uint64_t>(left) : 1, period)) return true;
   delete_timer(timer);
   timer.id.store(0, std::memory_order_relaxed);
   return false;
 }
 
-// True when another slot, before `mine` in the order of probing, belongs to the thread as well: two that add
-// a timer for it at the same moment may each have found another slot free. Each claim is a sequentially
-// consistent exchange followed by sequentially consistent loads here, so at least one of the two sees the
-// other, and only the later one in that order gives way.
+// True when another slot belongs to the thread as well: two that add a timer for it at the same moment may
+// each have found another slot free. Each claim is a sequentially consistent exchange followed by
+// sequentially consistent loads here, so at least one of the two sees the other. Whoever does gives way; when
+// both do, the thread gets its timer with the next scan.
 bool CpuTimers::is_doubled(const CpuTimer* mine, pid_t tid) const noexcept {
   const CpuTimer* all = slots_.load(std::memory_order_acquire);
   for (std::size_t probe = 0; probe < kMaxProbes; ++probe) {
     const CpuTimer& slot = all[(first_slot(tid) + probe) % kSlots];
-    if (&slot == mine) return false;
-    if (tid_in(slot.owner.load(std::memory_order_seq_cst)) == tid) return true;
+    if (&slot != mine && tid_in(slot.owner.load(std::memory_order_seq_cst)) == tid) return true;
   }
   return false;
 }
@@ -140,92 +145,103 @@ CpuTimer* CpuTimers::claim(pid_t tid, AddResult& result) noexcept {
   return nullptr;
 }
 
-AddResult CpuTimers::add(pid_t tid, const CpuAccount& account) noexcept {
+// Nobody's any more; the caller holds it.
+void CpuTimers::release(CpuTimer& timer) noexcept {
+  timer.charged_until.store(CpuTimer::kNotCharging, std::memory_order_relaxed);
+  timer.owner.store(0, std::memory_order_release);
+  count_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+bool CpuTimers::is_up_to_date(const CpuTimer& timer, std::uint64_t period) const noexcept {
+  return timer.signal.load(std::memory_order_relaxed) == signal_.load(std::memory_order_seq_cst) &&
+         period == period_.load(std::memory_order_seq_cst);
+}
+
+AddResult CpuTimers::add(pid_t tid, std::int64_t charged_until) noexcept {
   AddResult result = AddResult::kNoRoom;
   CpuTimer* slot = claim(tid, result);
   if (slot == nullptr) return result;
   // A signal of the slot's former owner that is still under way is stale from here on. Release pairs with the
   // acquire in owner_of().
   slot->generation.fetch_add(1, std::memory_order_release);
-  slot->until.store(account.until, std::memory_order_relaxed);
-  slot->rest.store(account.rest, std::memory_order_relaxed);
-  slot->charged.store(0, std::memory_order_relaxed);
+  slot->paused.store(0, std::memory_order_relaxed);
+  slot->charged_until.store(charged_until, std::memory_order_relaxed);
   for (;;) {
+    const std::uint64_t period = period_.load(std::memory_order_seq_cst);
+    if (period == 0) {
+      release(*slot);
+      return AddResult::kRefused;
+    }
     if (!arm(*slot, tid)) {
       const bool no_room = slot->id.load(std::memory_order_relaxed) == kTryAgain;
-      slot->owner.store(0, std::memory_order_release);
-      count_.fetch_sub(1, std::memory_order_relaxed);
+      release(*slot);
       return no_room ? AddResult::kNoRoom : AddResult::kRefused;
     }
-    // set_signal() passes busy slots by: it is for us to notice that it came meanwhile.
+    // set_signal(), set_period() and remove_all() pass busy slots by: it is for us to notice, after the slot
+    // is no longer busy, that they came meanwhile. Sequentially consistent here and there: either they see
+    // the slot, or we see what they stored before.
     slot->owner.store(owner_word(tid), std::memory_order_seq_cst);
-    if (slot->signal.load(std::memory_order_relaxed) == signal_.load(std::memory_order_seq_cst)) break;
-    if (!lock(*slot)) break;
+    if (is_up_to_date(*slot, period) || !lock(*slot, tid)) return AddResult::kAdded;
     delete_timer(*slot);
   }
-  return AddResult::kAdded;
 }
 
-bool CpuTimers::lock(CpuTimer& timer) noexcept {
-  std::uint64_t owner = timer.owner.load(std::memory_order_acquire);
-  return owner != 0 && (owner & kBusy) == 0 &&
-         timer.owner.compare_exchange_strong(owner, owner | kBusy, std::memory_order_acq_rel);
+// From exactly this owner: the slot may have been given to another thread since it was found.
+bool CpuTimers::lock(CpuTimer& timer, pid_t tid) noexcept {
+  std::uint64_t owner = owner_word(tid);
+  return tid != 0 && timer.owner.compare_exchange_strong(owner, owner | kBusy, std::memory_order_seq_cst);
 }
 
-bool CpuTimers::remove(pid_t tid, CpuAccount* account) noexcept {
+bool CpuTimers::remove(pid_t tid, std::int64_t* charged_until) noexcept {
   CpuTimer* slot = find(tid);
-  if (slot == nullptr || !lock(*slot)) return false;
+  if (slot == nullptr || !lock(*slot, tid)) return false;
   delete_timer(*slot);
-  if (account != nullptr) {
-    account->until = slot->until.load(std::memory_order_relaxed);
-    account->rest = slot->rest.load(std::memory_order_relaxed);
-  }
   slot->generation.fetch_add(1, std::memory_order_release);
-  slot->owner.store(0, std::memory_order_release);
-  count_.fetch_sub(1, std::memory_order_relaxed);
+  // A handler that is under way charges before this, and then it is in the account, or not at all.
+  const std::int64_t until = slot->charged_until.exchange(CpuTimer::kNotCharging, std::memory_order_acq_rel);
+  if (charged_until != nullptr) *charged_until = until;
+  release(*slot);
   return true;
 }
 
 void CpuTimers::remove_all() noexcept {
-  for_each([&](CpuTimer& slot) {
-    if (const pid_t tid = tid_of(slot); tid != 0) remove(tid);
-  });
+  for_each([&](CpuTimer& slot) { remove(tid_of(slot)); });
 }
 
 CpuTimer* CpuTimers::find(pid_t tid) const noexcept {
   CpuTimer* all = slots_.load(std::memory_order_acquire);
   for (std::size_t probe = 0; all != nullptr && probe < kMaxProbes; ++probe) {
     CpuTimer& slot = all[(first_slot(tid) + probe) % kSlots];
-    if (tid_in(slot.owner.load(std::memory_order_acquire)) == tid) return &slot;
+    if (tid_in(slot.owner.load(std::memory_order_seq_cst)) == tid) return &slot;
   }
   return nullptr;
 }
 
 void CpuTimers::set_period(std::uint64_t nanos) noexcept {
-  if (period_.exchange(nanos, std::memory_order_relaxed) == nanos) return;
+  if (period_.exchange(nanos, std::memory_order_seq_cst) == nanos) return;
   for_each([&](CpuTimer& slot) {
-    if (!lock(slot)) return;
-    const std::uint64_t owner = slot.owner.load(std::memory_order_relaxed);
+    const pid_t tid = tid_of(slot);
+    if (!lock(slot, tid)) return;
     if (slot.paused.load(std::memory_order_relaxed) == 0) set_time(slot, nanos, nanos);
-    slot.owner.store(owner & ~kBusy, std::memory_order_release);
+    slot.owner.store(owner_word(tid), std::memory_order_release);
   });
 }
 
 void CpuTimers::set_signal(int number) noexcept {
-  signal_.store(number, std::memory_order_seq_cst);
+  if (signal_.exchange(number, std::memory_order_seq_cst) == number) return;
   for_each([&](CpuTimer& slot) {
-    if (!lock(slot)) return;
     const pid_t tid = tid_of(slot);
+    if (!lock(slot, tid)) return;
     delete_timer(slot);
-    const bool armed = number != 0 && arm(slot, tid);
-    slot.owner.store(armed ? owner_word(tid) : 0, std::memory_order_release);
-    if (!armed) count_.fetch_sub(1, std::memory_order_relaxed);
+    if (number == 0 || !arm(slot, tid)) return release(slot);
+    slot.owner.store(owner_word(tid), std::memory_order_release);
   });
 }
 
 void CpuTimers::pause(pid_t tid) noexcept {
+  const sys::SignalsBlocked until_done;
   CpuTimer* slot = find(tid);
-  if (slot == nullptr || slot->paused.load(std::memory_order_relaxed) != 0 || !lock(*slot)) return;
+  if (slot == nullptr || slot->paused.load(std::memory_order_relaxed) != 0 || !lock(*slot, tid)) return;
   const itimerspec off{};
   itimerspec left{};
   if (sys::call(SYS_timer_settime, slot->id.load(std::memory_order_relaxed), 0, reinterpret_cast<long>(&off),
@@ -238,8 +254,9 @@ void CpuTimers::pause(pid_t tid) noexcept {
 }
 
 void CpuTimers::resume(pid_t tid) noexcept {
+  const sys::SignalsBlocked until_done;
   CpuTimer* slot = find(tid);
-  if (slot == nullptr || slot->paused.load(std::memory_order_relaxed) == 0 || !lock(*slot)) return;
+  if (slot == nullptr || slot->paused.load(std::memory_order_relaxed) == 0 || !lock(*slot, tid)) return;
   const auto left = static_cast<std::uint64_t>(slot->paused.exchange(0, std::memory_order_relaxed));
   set_time(*slot, left, period_.load(std::memory_order_relaxed));
   slot->owner.store(owner_word(tid), std::memory_order_release);
@@ -253,12 +270,13 @@ CpuTimers::Owner CpuTimers::owner_of(const siginfo_t& info) const noexcept {
   if (value >> kCookieShift != kCookie || index >= kSlots || all == nullptr) return {};
   const auto generation = static_cast<std::uint32_t>(value >> kGenerationShift);
   CpuTimer& timer = all[index];
-  return {&timer, timer.generation.load(std::memory_order_acquire) != generation};
+  return {&timer, generation, timer.generation.load(std::memory_order_acquire) != generation};
 }
 
 void CpuTimers::forget_after_fork() noexcept {
   for_each([](CpuTimer& slot) {
     slot.generation.fetch_add(1, std::memory_order_relaxed);
+    slot.charged_until.store(CpuTimer::kNotCharging, std::memory_order_relaxed);
     slot.owner.store(0, std::memory_order_relaxed);
   });
   count_.store(0, std::memory_order_relaxed);

@@ -10,17 +10,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include <signal.h>
 #include <sys/types.h>
 
 namespace profagent::safe {
-
-// A thread's CPU time as far as it was charged; handed on when a timer is taken from it and given back later.
-struct CpuAccount {
-  std::uint64_t until = 0;  // ns on the thread's CPU clock: all before is charged, but for the rest
-  std::uint64_t rest = 0;   // ns, less than a period: carried into the next sample
-};
 
 struct alignas(64) CpuTimer {
   std::atomic<std::uint64_t> owner{0};  // tid, and whether it is busy; 0: free
@@ -29,10 +24,12 @@ struct alignas(64) CpuTimer {
   std::atomic<std::int32_t> signal{0};  // that it raises
   // While the thread blocks the signal: the CPU time that the timer had left, ns; 0: it runs.
   std::atomic<std::int64_t> paused{0};
-  // Written by the thread's signal handler, and before the timer exists by whoever makes it.
-  std::atomic<std::uint64_t> until{0};
-  std::atomic<std::uint64_t> rest{0};
-  std::atomic<std::uint64_t> charged{0};  // ns since the slot was taken
+  // On the thread's CPU clock, ns: the time before is charged. What lies between it and now is due, in whole
+  // periods. Moved on by the thread's signal handler with a compare-and-swap, so that a handler which finds
+  // that the slot has changed hands meanwhile charges nothing; kNotCharging while the slot is nobody's.
+  std::atomic<std::int64_t> charged_until{kNotCharging};
+
+  static constexpr std::int64_t kNotCharging = std::numeric_limits<std::int64_t>::max();
 };
 
 enum class AddResult : std::uint8_t {
@@ -51,7 +48,8 @@ class CpuTimers {
   // Our thread, first. False when there is no memory.
   [[nodiscard]] bool prepare() noexcept;
 
-  // Timers that may exist at once; their period, in ns of CPU time; the signal that they raise.
+  // Timers that may exist at once; their period, in ns of CPU time, 0 when there are to be none; the signal
+  // that they raise.
   void set_limit(std::size_t limit) noexcept { limit_.store(limit, std::memory_order_relaxed); }
   [[nodiscard]] std::size_t limit() const noexcept { return limit_.load(std::memory_order_relaxed); }
   // Existing timers change to it.
@@ -60,10 +58,11 @@ class CpuTimers {
 
   [[nodiscard]] std::size_t count() const noexcept { return count_.load(std::memory_order_relaxed); }
 
-  // Arms a timer for the thread. Any thread.
-  AddResult add(pid_t tid, const CpuAccount& account) noexcept;
-  // Takes it away, and tells how far it had come. False when the thread has none.
-  bool remove(pid_t tid, CpuAccount* account = nullptr) noexcept;
+  // Arms a timer for the thread. `charged_until` may lie before the clock's beginning: then the first sample
+  // comes sooner. Any thread.
+  AddResult add(pid_t tid, std::int64_t charged_until) noexcept;
+  // Takes it away, and tells how far it had come. False when the thread has none, or it is being changed.
+  bool remove(pid_t tid, std::int64_t* charged_until = nullptr) noexcept;
   void remove_all() noexcept;
 
   // The slot of a thread; nullptr when it has none. It may be given back meanwhile.
@@ -71,7 +70,8 @@ class CpuTimers {
   [[nodiscard]] static pid_t tid_of(const CpuTimer& timer) noexcept;
 
   // Around a time in which the calling thread blocks the signal: none gets pending, which sigwait() or
-  // signalfd would find; what the timer had left is kept.
+  // signalfd would find; what the timer had left is kept. With all signals blocked: a handler that leaves by
+  // siglongjmp would leave the slot busy for ever.
   void pause(pid_t tid) noexcept;
   void resume(pid_t tid) noexcept;
 
@@ -79,6 +79,7 @@ class CpuTimers {
   // since is `stale`.
   struct Owner {
     CpuTimer* timer = nullptr;
+    std::uint32_t generation = 0;
     bool stale = false;
   };
   [[nodiscard]] Owner owner_of(const siginfo_t& info) const noexcept;
@@ -95,10 +96,12 @@ class CpuTimers {
   void forget_after_fork() noexcept;
 
  private:
-  [[nodiscard]] bool arm(CpuTimer& timer, pid_t tid) const noexcept;
+  [[nodiscard]] bool arm(CpuTimer& timer, pid_t tid) noexcept;
+  [[nodiscard]] bool is_up_to_date(const CpuTimer& timer, std::uint64_t period) const noexcept;
   [[nodiscard]] CpuTimer* claim(pid_t tid, AddResult& result) noexcept;
   [[nodiscard]] bool is_doubled(const CpuTimer* mine, pid_t tid) const noexcept;
-  static bool lock(CpuTimer& timer) noexcept;
+  static bool lock(CpuTimer& timer, pid_t tid) noexcept;
+  void release(CpuTimer& timer) noexcept;
 
   std::atomic<CpuTimer*> slots_{nullptr};
   std::atomic<std::size_t> limit_{kMostTimers};

@@ -82,6 +82,16 @@ bool loses_timeout(const WaitCall& call, const gregset_t& registers) {
   return true;
 }
 
+// The kernel hands over signals by number, and all of them find the call cut short: one that waits behind
+// ours may be the one that was meant to.
+bool is_another_pending(const ucontext_t& context) {
+  std::uint64_t pending = 0;
+  sys::call(SYS_rt_sigpending, reinterpret_cast<long>(&pending), sizeof(pending));
+  std::uint64_t blocked = 0;
+  std::memcpy(&blocked, &context.uc_sigmask, sizeof(blocked));
+  return (pending & ~blocked) != 0;
+}
+
 }  // namespace
 
 bool InterruptedWait::holds_nothing() const noexcept {
@@ -104,16 +114,19 @@ InterruptedWait find_interrupted_wait(const gregset_t& registers) noexcept {
     if (code[-back] != kMovEaxImmediate) continue;
     std::int32_t number = 0;
     std::memcpy(&number, code - back + 1, sizeof(number));
-    if (const WaitCall* call = find_call(number); call != nullptr) return {call, false};
+    // The nearest that can be a number is the one.
+    constexpr std::int32_t kNumbers = 1024;
+    if (number >= 0 && number < kNumbers) return {find_call(number), false};
   }
   return {};
 }
 
-void go_on_waiting(const InterruptedWait& wait, LostTimeout lost, gregset_t& registers) noexcept {
+void go_on_waiting(const InterruptedWait& wait, ucontext_t& context) noexcept {
   if (wait.call == nullptr || wait.repeats) return;
   const WaitCall& call = *wait.call;
-  if (lost == LostTimeout::kReturnEintr && loses_timeout(call, registers)) return;
-  if (call.timeout == Timeout::kSleep && !loses_timeout(call, registers)) {
+  gregset_t& registers = context.uc_mcontext.gregs;
+  if (loses_timeout(call, registers) || is_another_pending(context)) return;
+  if (call.timeout == Timeout::kSleep) {
     const bool until = call.number == SYS_clock_nanosleep && (registers[REG_RSI] & TIMER_ABSTIME) != 0;
     if (!until) registers[call.timeout_register] = registers[call.rest_register];
   }

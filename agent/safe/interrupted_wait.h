@@ -40,14 +40,9 @@ struct InterruptedWait {
 
 [[nodiscard]] InterruptedWait find_interrupted_wait(const gregset_t& registers) noexcept;
 
-// What to do about a finite timeout of which nobody knows how much was left.
-enum class LostTimeout : std::uint8_t {
-  kReturnEintr,  // for a signal that comes at any time of a long wait
-  // For a signal that only comes to a thread while it runs: it was just about to wait, so nearly all is left.
-  kStartAgain,
-};
-
-// Sets the thread back to the system call, where that is right; otherwise the program sees EINTR, once.
-void go_on_waiting(const InterruptedWait& wait, LostTimeout lost, gregset_t& registers) noexcept;
+// Sets the thread back to the system call, where that is exact: not when a finite timeout is lost, and not
+// when another signal, which the program may have meant to end the wait with, came at the same moment.
+// Otherwise the program sees EINTR, once. The handler must have all signals blocked (its sa_mask).
+void go_on_waiting(const InterruptedWait& wait, ucontext_t& context) noexcept;
 
 }  // namespace profagent::safe

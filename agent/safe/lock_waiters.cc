@@ -1,5 +1,6 @@
 #include "agent/safe/lock_waiters.h"
 
+#include <algorithm>
 #include <type_traits>
 
 #include "agent/safe/counters.h"
@@ -104,9 +105,11 @@ LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
     if (exchange(lines[line].entries[place], present, next)) {
       const auto ticket = static_cast<std::uint32_t>(line * kPerLine + place + 1);
       if (is_first) {
-        holders_.load(std::memory_order_relaxed)->holders[ticket - 1].store(0, std::memory_order_relaxed);
+        Holders& beside = *holders_.load(std::memory_order_relaxed);
+        beside.holders[ticket - 1].store(0, std::memory_order_relaxed);
+        beside.taken_over[ticket - 1].store(0, std::memory_order_relaxed);
       }
-      return {ticket};
+      return {ticket, now};
     }
   }
   count(counters.dropped_lock_waiters);
@@ -124,7 +127,12 @@ void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
     if (waiters == 0 || !is_of(present.lock, lock)) return;
     const std::uint64_t times = present.sum & kSumMask;
     Entry next{};
-    if (waiters > 1) next = {present.lock, sum_word(waiters - 1, times - times / waiters)};
+    if (waiters > 1) {
+      const Nanos restarted =
+          holders_.load(std::memory_order_relaxed)->taken_over[index].load(std::memory_order_acquire);
+      const std::uint64_t own = time_since_base(present.lock, std::max(ticket.since, restarted));
+      next = {present.lock, sum_word(waiters - 1, times - std::min(own, times))};
+    }
     if (exchange(entry, present, next)) return;
   }
   count(counters.dropped_lock_waiters);
@@ -150,9 +158,9 @@ Nanos LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept, Pc hol
       next.sum = sum_word(waiters, waiters * time_since_base(next.lock, now));
       if (!exchange(entry, present, next)) continue;
       if (waited > times) total += static_cast<Nanos>((waited - times) << kTimeUnitBits);
-      holders_.load(std::memory_order_relaxed)
-          ->holders[line * kPerLine + i]
-          .store(holder, std::memory_order_relaxed);
+      Holders& beside = *holders_.load(std::memory_order_relaxed);
+      beside.holders[line * kPerLine + i].store(holder, std::memory_order_relaxed);
+      beside.taken_over[line * kPerLine + i].store(now, std::memory_order_release);
       break;
     }
   }

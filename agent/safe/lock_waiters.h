@@ -6,9 +6,9 @@
 // another lock meanwhile makes the exchange fail. Four entries make a cache line, and a lock may be in any of
 // the four of its line, in more than one at the same time.
 //
-// Who leaves is taken out with the mean of the times, because a sum cannot tell whose was whose. After an
-// unlock all waiters have the same time (that of the unlock), and the one that leaves next is the one that
-// was woken, so that is exact but for those that came in between.
+// Who leaves takes its own time with it: that since which it waits, or that of the last unlock when that was
+// later, since an unlock starts all clocks again. That time is kept beside the entry, not in it, so who
+// leaves in the very moment of an unlock may take the one before; no more than the sum has.
 #pragma once
 
 #include <atomic>
@@ -24,6 +24,7 @@ class LockWaiters {
   // The place where a waiter was entered.
   struct Ticket {
     std::uint32_t place = 0;  // 1 and up; 0: none
+    Nanos since = 0;
   };
 
   // Our thread, before the first waiter. False when there is no memory.
@@ -57,6 +58,7 @@ class LockWaiters {
   };
   struct Holders {
     std::atomic<Pc> holders[kLines * kPerLine];
+    std::atomic<Nanos> taken_over[kLines * kPerLine];  // when
   };
 
   static Entry read(const Entry& entry) noexcept;

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "agent/safe/lazy.h"
+#include "agent/safe/sys.h"
 
 namespace profagent::safe {
 
@@ -38,7 +38,14 @@ constinit std::atomic<bool> taken[kStacks] = {};
 }  // namespace
 
 bool prepare_signal_stacks() noexcept {
-  return lazy_array(stacks, kStacks) != nullptr;
+  // Not the arena's: a profile of a program that has filled that one must still be possible.
+  SignalStack* present = stacks.load(std::memory_order_acquire);
+  if (present != nullptr) return true;
+  auto* fresh = static_cast<SignalStack*>(sys::map_pages(kStacks * sizeof(SignalStack)));
+  if (fresh == nullptr) return false;
+  if (!stacks.compare_exchange_strong(present, fresh, std::memory_order_acq_rel))
+    sys::unmap_pages(fresh, kStacks * sizeof(SignalStack));
+  return true;
 }
 
 bool run_on_signal_stack(void (*function)(void*) noexcept, void* argument) noexcept {
@@ -46,7 +53,7 @@ bool run_on_signal_stack(void (*function)(void*) noexcept, void* argument) noexc
   SignalStack* all = stacks.load(std::memory_order_acquire);
   if (all == nullptr) return false;
   // Different threads begin at different places: their own stacks lie apart.
-  const std::size_t begin = reinterpret_cast<std::uintptr_t>(argument) >> 13;
+  const std::size_t begin = (reinterpret_cast<std::uintptr_t>(argument) >> 12) * 0x9e3779b97f4a7c15 >> 58;
   for (std::size_t attempt = 0; attempt < kMaxTries; ++attempt) {
     const std::size_t index = (begin + attempt) % kStacks;
     // Acquire and release: the next owner sees the stack as the last one left it. Nothing on it means

@@ -32,6 +32,32 @@ namespace profagent::safe::sys {
   return static_cast<pid_t>(call(SYS_getpid));
 }
 
+// Blocks all signals for the calling thread, as long as it lives.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() noexcept {
+    constexpr std::uint64_t kAll = ~std::uint64_t{0};
+    call(SYS_rt_sigprocmask, kSetMask, reinterpret_cast<long>(&kAll), reinterpret_cast<long>(&before_),
+         sizeof(before_));
+  }
+  ~SignalsBlocked() {
+    call(SYS_rt_sigprocmask, kSetMask, reinterpret_cast<long>(&before_), 0, sizeof(before_));
+  }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  static constexpr long kSetMask = 2;  // SIG_SETMASK
+  std::uint64_t before_ = 0;
+};
+
+// The calling thread's mask, bit number - 1.
+[[nodiscard]] inline std::uint64_t blocked_signals() noexcept {
+  std::uint64_t mask = 0;
+  call(SYS_rt_sigprocmask, 0, 0, reinterpret_cast<long>(&mask), sizeof(mask));
+  return mask;
+}
+
 // Private anonymous memory: kept out of core dumps and huge pages, named "profagent". nullptr on failure.
 [[nodiscard]] void* map_pages(std::size_t bytes) noexcept;
 void unmap_pages(void* address, std::size_t bytes) noexcept;

@@ -67,6 +67,7 @@ void Threads::reclaim() noexcept {
     // Only we free slots, and a thread that is gone does not change its own: the exchange cannot fail.
     slot.small_signal_stack.store(false, std::memory_order_relaxed);
     slot.wait.withdraw();
+    slot.takes_cpu_signal.store(false, std::memory_order_relaxed);
     if (slot.tid.compare_exchange_strong(tid, 0, std::memory_order_acq_rel)) {
       free_.fetch_add(1, std::memory_order_relaxed);
     }

@@ -20,6 +20,9 @@ struct alignas(64) ThreadSlot {
   // Its alternate stack has no room for a signal of ours.
   std::atomic<bool> small_signal_stack{false};
   WaitSite wait;
+  // It takes the signal of the CPU timers by sigwait(), so it blocks it, whatever the kernel shows: while a
+  // thread is in there, the signals that it waits for are shown as not blocked.
+  std::atomic<bool> takes_cpu_signal{false};
 };
 
 class Threads {

@@ -61,6 +61,10 @@ class Samples {
   std::int64_t rest_ = 0;
 };
 
+std::string frame_of(NotSampled why) {
+  return "[not sampled: " + std::string(text_of(why)) + "]";
+}
+
 class CpuCollection final : public Collection {
  public:
   CpuCollection(Symbolizer& symbolizer, CpuSampler& sampler, const CpuRequest& request)
@@ -112,6 +116,8 @@ void CpuCollection::add_charges(encoder::Profile& profile, const std::vector<Cpu
     stacks.positions(charge.key.stack, positions);
     stack.clear();
     for (const std::uint32_t position : positions) stack.push_back(locations[position]);
+    if (charge.key.stack == safe::kNoStack)
+      stack.push_back(profile.add_synthetic_location(frame_of(NotSampled::kTooShort)));
     const std::int64_t values[] = {count, count * request_.period};
     profile.add_sample(stack, values, labels(profile, charge.key.thread, charge.key.tid));
   }
@@ -124,17 +130,16 @@ void CpuCollection::add_uncharged(encoder::Profile& profile,
   for (const CpuSampler::Uncharged& thread : uncharged) {
     const std::int64_t count = samples.of(thread.nanos);
     if (count == 0) continue;
-    const std::string frame = "[not sampled: " + std::string(text_of(thread.why)) + "]";
-    const encoder::LocationIndex location = profile.add_synthetic_location(frame);
+    const encoder::LocationIndex location = profile.add_synthetic_location(frame_of(thread.why));
     const std::int64_t values[] = {count, count * request_.period};
     profile.add_sample({&location, 1}, values, labels(profile, thread.thread, thread.tid));
     sums[thread.why].first += 1;
     sums[thread.why].second += values[1];
   }
   for (const auto& [why, sum] : sums) {
-    profile.add_comment(std::to_string(sum.first) + " threads without a stack for " +
-                        std::to_string(sum.second / 1'000'000) +
-                        " ms of CPU time: " + std::string(text_of(why)));
+    const std::string threads = why == NotSampled::kTooShort ? "" : std::to_string(sum.first) + " threads, ";
+    profile.add_comment(threads + std::to_string(sum.second / 1'000'000) +
+                        " ms of CPU time without a stack: " + std::string(text_of(why)));
   }
   if (sums.count(NotSampled::kNoTimer) != 0) {
     profile.add_comment(
@@ -148,11 +153,10 @@ std::string CpuCollection::finish() {
   profile.set_time(began_);
   profile.set_duration(monotonic_nanos() - began_monotonic_);
   profile.set_period({"cpu", "nanoseconds"}, request_.period);
-  const std::vector<CpuSampler::Uncharged> uncharged = window_->uncharged();
-  const std::vector<CpuSampler::Charge> charges = window_->charges();
+  const CpuSampler::Window::Result result = window_->finish();
   window_.reset();
-  add_charges(profile, charges);
-  add_uncharged(profile, uncharged);
+  add_charges(profile, result.charges);
+  add_uncharged(profile, result.uncharged);
   for (const std::string& loss : losses()) profile.add_comment(loss);
   return encoder::gzipped_pprof(profile);
 }

@@ -1,6 +1,8 @@
 #include "agent/service/cpu_sampler.h"
 
 #include <algorithm>
+#include <ctime>
+#include <stdexcept>
 #include <utility>
 
 #include <sys/resource.h>
@@ -9,6 +11,7 @@
 #include "agent/safe/cpu_signal.h"
 #include "agent/safe/signal_stack.h"
 #include "agent/safe/sys.h"
+#include "agent/safe/thread_status.h"
 #include "agent/safe/threads.h"
 #include "agent/service/text_parts.h"
 #include "agent/service/thread_list.h"
@@ -26,7 +29,7 @@ constexpr std::int64_t kMillisecond = 1'000'000;
 constexpr std::int64_t kScanEvery = 50 * kMillisecond;
 // A scan takes at most one hundredth of one processor.
 constexpr std::int64_t kScanShare = 100;
-constexpr std::int64_t kScanAtLeastEvery = 1000 * kMillisecond;
+constexpr std::int64_t kScanAtLeastEvery = 10'000 * kMillisecond;
 // A timer that has not charged anything while its thread used so much CPU time is looked at.
 constexpr std::uint64_t kInVainPeriods = 4;
 constexpr std::uint64_t kInVain = 30 * kMillisecond;
@@ -44,8 +47,13 @@ std::size_t most_timers_allowed() {
   return std::min<std::size_t>(safe::CpuTimers::kMostTimers, limit.rlim_cur / kLimitShare);
 }
 
-bool blocks(const ThreadStatus& status, int signal) {
+bool blocks(const safe::ThreadStatus& status, int signal) {
   return ((status.blocked_signals >> (signal - 1)) & 1) != 0;
+}
+
+std::uint64_t cpu_now(clockid_t clock) {
+  std::uint64_t nanos = 0;
+  return safe::read_cpu_clock(clock, nanos) ? nanos : 0;
 }
 
 }  // namespace
@@ -66,6 +74,8 @@ std::string_view text_of(NotSampled why) noexcept {
       return "no signal is free";
     case NotSampled::kRefused:
       return "no timer to be had";
+    case NotSampled::kTooShort:
+      return "too short for a sample";
   }
   return "";
 }
@@ -75,10 +85,14 @@ CpuSampler::~CpuSampler() {
 }
 
 void CpuSampler::start() {
-  if (!cpu_timers.prepare() || !safe::prepare_signal_stacks()) throw std::bad_alloc();
+  if (!cpu_timers.prepare() || !safe::prepare_signal_stacks() || !cpu_recorder.prepare()) {
+    throw std::runtime_error("no memory left for a CPU profile: PROFAGENT_MAX_MEMORY is too small");
+  }
+  cpu_timers.remove_all();  // of a thread that was born when the last profile ended
   threads_.clear();
   living_.clear();
   free_.clear();
+  departed_.clear();
   most_timers_ = 0;
   cpu_timers.set_limit(most_timers_allowed());
   is_first_scan_ = true;
@@ -97,7 +111,7 @@ std::unique_ptr<CpuSampler::Window> CpuSampler::open(std::uint64_t period, bool 
   std::unique_ptr<Window> window(new Window(*this, period, by_tid));
   windows_.push_back(window.get());
   update_rate();
-  scan();
+  scan(true);
   is_first_scan_ = false;
   window->begin();
   return window;
@@ -122,28 +136,31 @@ void CpuSampler::update_rate() {
 
 double CpuSampler::tend() {
   const std::int64_t now = monotonic_nanos();
-  if (now >= next_scan_) scan();
+  if (now >= next_scan_) scan(true);
   constexpr double kNanosPerSecond = 1e9;
-  return static_cast<double>(std::max<std::int64_t>(next_scan_ - monotonic_nanos(), 0)) / kNanosPerSecond;
+  // Not 0, which means "not again".
+  return static_cast<double>(std::max(next_scan_ - monotonic_nanos(), kMillisecond)) / kNanosPerSecond;
 }
 
-void CpuSampler::scan() {
+void CpuSampler::scan(bool give) {
   const std::int64_t begin = monotonic_nanos();
   // Time and again: the program may take the signal past our hooks.
   static_cast<void>(cpu_signal.take());
   small_stacks_.clear();
+  signal_takers_.clear();
   safe::threads.for_each([&](const safe::ThreadSlot& slot) {
-    if (slot.small_signal_stack.load(std::memory_order_relaxed))
-      small_stacks_.push_back(slot.tid.load(std::memory_order_relaxed));
+    const pid_t tid = slot.tid.load(std::memory_order_relaxed);
+    if (slot.small_signal_stack.load(std::memory_order_relaxed)) small_stacks_.push_back(tid);
+    if (slot.takes_cpu_signal.load(std::memory_order_relaxed)) signal_takers_.push_back(tid);
   });
   std::sort(small_stacks_.begin(), small_stacks_.end());
-  waiting_.clear();
+  std::sort(signal_takers_.begin(), signal_takers_.end());
   const pid_t own = safe::sys::gettid();
   for (const pid_t tid : list_threads()) {
     if (tid != own) look_at(tid);
   }
   reap();
-  give_timers();
+  if (give) give_timers();
   most_timers_ = std::max(most_timers_, cpu_timers.count());
   const std::int64_t end = monotonic_nanos();
   next_scan_ = end + std::clamp((end - begin) * kScanShare, kScanEvery, kScanAtLeastEvery);
@@ -157,31 +174,43 @@ CpuSampler::Thread& CpuSampler::thread_of(pid_t tid, std::uint64_t cpu) {
     // A CPU clock does not go back: the id has been given to another thread.
     end_thread(found->second);
   }
-  Thread thread;
+  std::size_t position = threads_.size();
+  if (free_.empty()) {
+    threads_.emplace_back();
+  } else {
+    position = free_.back();
+    free_.pop_back();
+  }
+  Thread& thread = threads_[position];
+  thread = {};
   thread.tid = tid;
   thread.name = read_thread_name(tid);
   thread.why = NotSampled::kNoTimer;
   // Whoever is here at the start has used its time before. A thread that comes later is new.
   thread.cpu = is_first_scan_ ? cpu : 0;
-  thread.account.until = thread.cpu;
-  thread.account.rest = safe::random_rest(cpu_recorder.period(), &thread);
-  std::size_t position = threads_.size();
-  if (free_.empty()) {
-    threads_.push_back(thread);
-  } else {
-    position = free_.back();
-    free_.pop_back();
-    threads_[position] = thread;
-  }
+  thread.charged_until = static_cast<std::int64_t>(thread.cpu) -
+                         static_cast<std::int64_t>(safe::random_rest(cpu_recorder.period(), &thread));
   living_[tid] = position;
-  return threads_[position];
+  return thread;
 }
 
 void CpuSampler::end_thread(std::size_t position) {
   Thread& thread = threads_[position];
   take_timer(thread, thread.why);
-  thread.is_gone = true;
-  if (uncharged_of(thread) == 0) free_.push_back(position);
+  const std::uint64_t left = uncharged_of(thread);
+  std::pair<std::string, NotSampled> key{
+      thread.name.text(), thread.why == NotSampled::kNoTimer ? thread.why : thread.uncharged_why};
+  if (departed_.size() >= kMostDeparted && departed_.count(key) == 0) key.first.clear();
+  if (left != 0) departed_[key] += left;
+  // What a window had seen of it before goes over with it.
+  for (Window* window : windows_) {
+    if (position >= window->uncharged_before_.size()) continue;
+    if (const std::uint64_t before = std::exchange(window->uncharged_before_[position], 0); before != 0) {
+      window->departed_before_[key] += before;
+    }
+  }
+  thread = {};
+  free_.push_back(position);
 }
 
 void CpuSampler::look_at(pid_t tid) {
@@ -191,34 +220,29 @@ void CpuSampler::look_at(pid_t tid) {
   thread.was_seen = true;
   thread.used = cpu - thread.cpu;
   thread.cpu = cpu;
+  thread.is_waiting = false;
   if (const safe::CpuTimer* timer = cpu_timers.find(tid); timer != nullptr) {
     thread.why = NotSampled::kSampled;
     return check_timer(thread, *timer);
   }
   // It had one, which was taken away (by the thread itself, or with the signal).
   if (thread.why == NotSampled::kSampled) thread.why = NotSampled::kNoTimer;
-  if (thread.why != NotSampled::kNoTimer) {
-    thread.uncharged += thread.used;
-    thread.uncharged_why = thread.why;
-    thread.account.until = cpu;
-  }
+  if (thread.why != NotSampled::kNoTimer) give_up(thread, thread.why);
   // At the start everybody gets one, as long as there are any; later only who runs.
-  if (is_first_scan_ || thread.used > 0) waiting_.push_back(living_[tid]);
+  thread.is_waiting = is_first_scan_ || thread.used > 0;
 }
 
 void CpuSampler::check_timer(Thread& thread, const safe::CpuTimer& timer) {
-  // For the case that the thread takes its timer away itself.
-  thread.account.until = timer.until.load(std::memory_order_relaxed);
-  thread.account.rest = timer.rest.load(std::memory_order_relaxed);
-  const std::uint64_t charged = timer.charged.load(std::memory_order_relaxed);
-  if (std::exchange(thread.charged, charged) != charged) thread.used_in_vain = 0;
+  const std::int64_t until = timer.charged_until.load(std::memory_order_relaxed);
+  if (until == safe::CpuTimer::kNotCharging) return;
+  if (std::exchange(thread.charged_until, until) != until) thread.used_in_vain = 0;
   thread.used_in_vain += thread.used;
   if (thread.used_in_vain < kInVain + kInVainPeriods * cpu_recorder.period()) return;
   // The thread blocks the signal past our hooks, or the timer is that of a dead thread with the same id.
   thread.used_in_vain = 0;
   const NotSampled obstacle = obstacle_of(thread);
   take_timer(thread, obstacle == NotSampled::kSampled ? NotSampled::kNoTimer : obstacle);
-  if (obstacle == NotSampled::kSampled) waiting_.push_back(living_[thread.tid]);
+  thread.is_waiting = obstacle == NotSampled::kSampled;
 }
 
 void CpuSampler::reap() {
@@ -241,37 +265,33 @@ void CpuSampler::reap() {
 
 void CpuSampler::give_timers() {
   std::size_t turns = 0;
-  for (const std::size_t position : waiting_) {
-    Thread& thread = threads_[position];
-    if (thread.is_gone) continue;
+  for (Thread& thread : threads_) {
+    if (!thread.is_waiting) continue;
+    const bool has_room = cpu_timers.count() < cpu_timers.limit();
+    // Without room only those get one that run, at the cost of another thread.
+    if (!has_room && (thread.used == 0 || turns >= kMostTurns || !make_room())) continue;
+    if (!has_room) ++turns;
     give_timer(thread);
-    if (thread.why != NotSampled::kNoTimer || thread.used == 0 || turns++ == kMostTurns) continue;
-    if (make_room()) give_timer(thread);
   }
 }
 
 void CpuSampler::give_timer(Thread& thread) {
-  if (const NotSampled obstacle = obstacle_of(thread); obstacle != NotSampled::kSampled) {
-    // What it has used while it waited for a timer is lost as well.
-    thread.uncharged = uncharged_of(thread);
-    thread.uncharged_why = obstacle;
-    thread.account.until = thread.cpu;
-    thread.why = obstacle;
-    return;
-  }
-  switch (cpu_timers.add(thread.tid, thread.account)) {
+  if (const NotSampled obstacle = obstacle_of(thread); obstacle != NotSampled::kSampled)
+    return give_up(thread, obstacle);
+  switch (cpu_timers.add(thread.tid, thread.charged_until)) {
     case safe::AddResult::kAdded:
     case safe::AddResult::kHasOne:
       thread.why = NotSampled::kSampled;
-      thread.charged = 0;
       break;
     case safe::AddResult::kNoRoom:
       thread.why = NotSampled::kNoTimer;
-      break;
+      return;
     case safe::AddResult::kRefused:
-      thread.why = NotSampled::kRefused;
-      break;
+      return give_up(thread, NotSampled::kRefused);
   }
+  // It may have blocked the signal after we looked and before there was a timer to stop.
+  if (const NotSampled obstacle = obstacle_of(thread); obstacle != NotSampled::kSampled)
+    take_timer(thread, obstacle);
 }
 
 // Takes a timer from a thread that did not run, else from the one whose turn has lasted longest.
@@ -280,7 +300,7 @@ bool CpuSampler::make_room() {
     for (std::size_t tries = 0; tries < threads_.size(); ++tries) {
       turn_ = (turn_ + 1) % threads_.size();
       Thread& thread = threads_[turn_];
-      if (thread.is_gone || thread.why != NotSampled::kSampled || (only_idle && thread.used != 0)) continue;
+      if (thread.tid == 0 || thread.why != NotSampled::kSampled || (only_idle && thread.used != 0)) continue;
       take_timer(thread, NotSampled::kNoTimer);
       return true;
     }
@@ -289,12 +309,17 @@ bool CpuSampler::make_room() {
 }
 
 void CpuSampler::take_timer(Thread& thread, NotSampled why) {
-  const bool had_timer = cpu_timers.remove(thread.tid, &thread.account);
-  if (had_timer && why != NotSampled::kNoTimer && why != NotSampled::kSampled) {
-    thread.uncharged += thread.cpu > thread.account.until ? thread.cpu - thread.account.until : 0;
-    thread.uncharged_why = why;
-    thread.account.until = thread.cpu;
-  }
+  std::int64_t until = 0;
+  if (cpu_timers.remove(thread.tid, &until)) thread.charged_until = until;
+  if (why != NotSampled::kNoTimer && why != NotSampled::kSampled) return give_up(thread, why);
+  thread.why = why;
+}
+
+// The time since the last charge will not get a stack any more.
+void CpuSampler::give_up(Thread& thread, NotSampled why) {
+  thread.uncharged += due_of(thread);
+  thread.uncharged_why = why;
+  thread.charged_until = std::max(thread.charged_until, static_cast<std::int64_t>(thread.cpu));
   thread.why = why;
 }
 
@@ -303,17 +328,23 @@ NotSampled CpuSampler::obstacle_of(const Thread& thread) const {
   if (signal == 0) return NotSampled::kNoSignal;
   if (std::binary_search(small_stacks_.begin(), small_stacks_.end(), thread.tid))
     return NotSampled::kSmallSignalStack;
-  const auto status = read_thread_status(thread.tid);
+  if (std::binary_search(signal_takers_.begin(), signal_takers_.end(), thread.tid))
+    return NotSampled::kBlocksSignal;
+  safe::ThreadStatus status;
   // Without /proc nobody can tell; most threads block nothing.
-  if (!status) return NotSampled::kSampled;
-  if (blocks(*status, signal)) return NotSampled::kBlocksSignal;
-  if (filters_at_load_ >= 0 && status->filters > filters_at_load_) return NotSampled::kFiltered;
+  if (!safe::read_thread_status(thread.tid, status)) return NotSampled::kSampled;
+  if (blocks(status, signal)) return NotSampled::kBlocksSignal;
+  if (filters_at_load_ >= 0 && status.filters > filters_at_load_) return NotSampled::kFiltered;
   return NotSampled::kSampled;
 }
 
+std::uint64_t CpuSampler::due_of(const Thread& thread) noexcept {
+  const std::int64_t due = static_cast<std::int64_t>(thread.cpu) - thread.charged_until;
+  return due > 0 ? static_cast<std::uint64_t>(due) : 0;
+}
+
 std::uint64_t CpuSampler::uncharged_of(const Thread& thread) noexcept {
-  if (thread.why != NotSampled::kNoTimer || thread.cpu < thread.account.until) return thread.uncharged;
-  return thread.uncharged + (thread.cpu - thread.account.until);
+  return thread.uncharged + (thread.why == NotSampled::kNoTimer ? due_of(thread) : 0);
 }
 
 CpuSampler::Window::Window(CpuSampler& sampler, std::uint64_t period, bool by_tid)
@@ -330,6 +361,44 @@ void CpuSampler::Window::begin() {
   });
   uncharged_before_.reserve(sampler_.threads_.size());
   for (const Thread& thread : sampler_.threads_) uncharged_before_.push_back(uncharged_of(thread));
+  departed_before_ = sampler_.departed_;
+  process_before_ = cpu_now(CLOCK_PROCESS_CPUTIME_ID);
+  own_before_ = cpu_now(CLOCK_THREAD_CPUTIME_ID);
+}
+
+// By the process' clock, so that nobody can be forgotten: threads that came and went unseen are in it.
+std::uint64_t CpuSampler::Window::program_used() const {
+  const std::uint64_t process = cpu_now(CLOCK_PROCESS_CPUTIME_ID) - process_before_;
+  const std::uint64_t own = cpu_now(CLOCK_THREAD_CPUTIME_ID) - own_before_;
+  return process > own ? process - own : 0;
+}
+
+void CpuSampler::settle() {
+  for (const Thread& thread : threads_) {
+    if (thread.tid == 0 || thread.why != NotSampled::kSampled) continue;
+    safe::CpuTimer* timer = cpu_timers.find(thread.tid);
+    std::uint64_t now = 0;
+    if (timer == nullptr || !safe::read_cpu_clock(safe::cpu_clock_of(thread.tid), now)) continue;
+    cpu_recorder.settle(*timer, now, read_thread_name(thread.tid));
+  }
+}
+
+CpuSampler::Window::Result CpuSampler::Window::finish() {
+  sampler_.scan(false);
+  sampler_.settle();
+  const std::uint64_t used = program_used();
+  Result result{charges(), uncharged()};
+  std::uint64_t known = 0;
+  for (const Charge& charge : result.charges) known += charge.nanos;
+  for (const Uncharged& thread : result.uncharged) known += thread.nanos;
+  // Every thread has up to a period and a tick of it at any time, which says nothing.
+  constexpr std::uint64_t kWorthTelling = 50;  // one in so many
+  constexpr std::uint64_t kTicks = 20 * kMillisecond;
+  const std::uint64_t rest = used > known ? used - known : 0;
+  if (rest > 2 * period_ + kTicks && rest > used / kWorthTelling) {
+    result.uncharged.push_back({{}, 0, NotSampled::kTooShort, rest});
+  }
+  return result;
 }
 
 std::vector<CpuSampler::Charge> CpuSampler::Window::charges() const {
@@ -342,8 +411,7 @@ std::vector<CpuSampler::Charge> CpuSampler::Window::charges() const {
   return charges;
 }
 
-std::vector<CpuSampler::Uncharged> CpuSampler::Window::uncharged() {
-  sampler_.scan();
+std::vector<CpuSampler::Uncharged> CpuSampler::Window::uncharged() const {
   std::vector<Uncharged> result;
   for (std::size_t i = 0; i < sampler_.threads_.size(); ++i) {
     const Thread& thread = sampler_.threads_[i];
@@ -351,7 +419,13 @@ std::vector<CpuSampler::Uncharged> CpuSampler::Window::uncharged() {
     const std::uint64_t now = uncharged_of(thread);
     if (now <= before) continue;
     const NotSampled why = thread.why == NotSampled::kNoTimer ? thread.why : thread.uncharged_why;
-    result.push_back({thread.name, thread.tid, why, now - before});
+    // Most threads get their name after they were seen first.
+    result.push_back({read_thread_name(thread.tid), thread.tid, why, now - before});
+  }
+  for (const auto& [key, nanos] : sampler_.departed_) {
+    const auto before = departed_before_.find(key);
+    const std::uint64_t then = before == departed_before_.end() ? 0 : before->second;
+    if (nanos > then) result.push_back({to_thread_name(key.first), 0, key.second, nanos - then});
   }
   return result;
 }

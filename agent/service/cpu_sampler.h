@@ -7,9 +7,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <sys/types.h>
@@ -28,6 +31,7 @@ enum class NotSampled : std::uint8_t {
   kNoTimer,   // more threads than timers: they take turns, and this is what no turn has covered yet
   kNoSignal,  // the program uses all signals that would do
   kRefused,   // the kernel has no timer for it
+  kTooShort,  // used since a thread's last sample, or by a thread that ended before its first
 };
 [[nodiscard]] std::string_view text_of(NotSampled why) noexcept;
 
@@ -44,13 +48,17 @@ class CpuSampler {
     safe::CpuKey key;
     std::uint64_t nanos;
   };
-  // CPU time of a thread that has no stack.
+  // CPU time that has no stack.
   struct Uncharged {
-    safe::ThreadName thread;
-    pid_t tid;
+    safe::ThreadName thread;  // empty: of no thread in particular
+    pid_t tid;                // 0: of a thread that has ended
     NotSampled why;
     std::uint64_t nanos;
   };
+
+  // What threads that have ended left uncharged: bounded, because a program may make new names for ever.
+  static constexpr std::size_t kMostDeparted = 1024;
+  using Departed = std::map<std::pair<std::string, NotSampled>, std::uint64_t>;
 
   // One request's part. The sampler runs while there is one.
   class Window {
@@ -59,9 +67,12 @@ class CpuSampler {
     Window(const Window&) = delete;
     Window& operator=(const Window&) = delete;
 
-    [[nodiscard]] std::vector<Charge> charges() const;
-    // Looks at all threads once more.
-    [[nodiscard]] std::vector<Uncharged> uncharged();
+    struct Result {
+      std::vector<Charge> charges;
+      std::vector<Uncharged> uncharged;
+    };
+    // Looks at all threads once more, but gives no timers: what they would charge comes too late.
+    [[nodiscard]] Result finish();
 
    private:
     friend class CpuSampler;
@@ -71,8 +82,15 @@ class CpuSampler {
     CpuSampler& sampler_;
     std::uint64_t period_;
     bool by_tid_;
+    [[nodiscard]] std::vector<Charge> charges() const;
+    [[nodiscard]] std::vector<Uncharged> uncharged() const;
+    [[nodiscard]] std::uint64_t program_used() const;
+
     std::vector<std::uint64_t> charged_before_;    // by row of safe::cpu_buckets
     std::vector<std::uint64_t> uncharged_before_;  // by position in threads_
+    Departed departed_before_;
+    std::uint64_t process_before_ = 0;  // ns of CPU time, and how much of it was our own thread's
+    std::uint64_t own_before_ = 0;
   };
 
   // `period` in ns of CPU time; the shortest of all windows is the one in force.
@@ -87,26 +105,26 @@ class CpuSampler {
 
  private:
   struct Thread {
-    pid_t tid = 0;
-    bool is_gone = false;
-    bool was_seen = false;  // by the scan that is under way
+    pid_t tid = 0;            // 0: the position is free
+    bool was_seen = false;    // by the scan that is under way
+    bool is_waiting = false;  // for a timer
     NotSampled why = NotSampled::kSampled;
     safe::ThreadName name;
     std::uint64_t cpu = 0;   // ns, at the last scan
     std::uint64_t used = 0;  // ns, between the last two scans
-    // Where charging goes on when it gets a timer.
-    safe::CpuAccount account;
+    // Where charging goes on when it gets a timer, on its CPU clock; with a timer, as it was at the last
+    // scan.
+    std::int64_t charged_until = 0;
     // ns that no stack will be charged with any more, and why (the latest reason).
     std::uint64_t uncharged = 0;
     NotSampled uncharged_why = NotSampled::kSampled;
-    // ns that its timer had charged at the last scan; ns used since that last changed.
-    std::uint64_t charged = 0;
-    std::uint64_t used_in_vain = 0;
+    std::uint64_t used_in_vain = 0;  // ns, since its timer last charged anything
   };
 
-  void scan();
+  void scan(bool give);
   Thread& thread_of(pid_t tid, std::uint64_t cpu);
   void end_thread(std::size_t position);
+  void settle();
   void look_at(pid_t tid);
   void check_timer(Thread& thread, const safe::CpuTimer& timer);
   void reap();
@@ -114,7 +132,9 @@ class CpuSampler {
   void give_timer(Thread& thread);
   bool make_room();
   void take_timer(Thread& thread, NotSampled why);
+  void give_up(Thread& thread, NotSampled why);
   [[nodiscard]] NotSampled obstacle_of(const Thread& thread) const;
+  [[nodiscard]] static std::uint64_t due_of(const Thread& thread) noexcept;
   [[nodiscard]] static std::uint64_t uncharged_of(const Thread& thread) noexcept;
   void update_rate();
   void start();
@@ -122,13 +142,14 @@ class CpuSampler {
   void close(const Window& window);
 
   std::int64_t filters_at_load_;
-  std::vector<const Window*> windows_;
-  std::vector<Thread> threads_;                    // a position never changes while there are windows
-  std::vector<std::size_t> free_;                  // positions of gone threads that left nothing uncharged
+  std::vector<Window*> windows_;
+  std::vector<Thread> threads_;    // a position never changes while there are windows
+  std::vector<std::size_t> free_;  // positions without a thread
+  Departed departed_;
   std::unordered_map<pid_t, std::size_t> living_;  // tid to position
-  std::vector<pid_t> small_stacks_;                // ascending; of the scan that is under way
-  std::vector<std::size_t> waiting_;               // positions of threads that want a timer
-  std::size_t turn_ = 0;                           // of make_room()
+  std::vector<pid_t> small_stacks_;                // ascending, as the next; of the scan that is under way
+  std::vector<pid_t> signal_takers_;
+  std::size_t turn_ = 0;  // of make_room()
   std::size_t most_timers_ = 0;
   bool is_first_scan_ = false;
   std::int64_t next_scan_ = 0;  // CLOCK_MONOTONIC, ns

@@ -1,5 +1,6 @@
 #include "agent/service/thread_list.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstring>
@@ -69,17 +70,6 @@ std::string read_task_file(pid_t tid, const char* name) {
   return got > 0 ? std::string(buffer.data(), static_cast<std::size_t>(got)) : std::string();
 }
 
-// The number behind "\nNAME:\t".
-template <typename Number>
-Number number_after(std::string_view text, std::string_view name, int base) {
-  const std::size_t at = text.find(name);
-  Number value = 0;
-  if (at == std::string_view::npos) return value;
-  const std::string_view rest = text.substr(at + name.size());
-  std::from_chars(rest.data(), rest.data() + rest.size(), value, base);
-  return value;
-}
-
 }  // namespace
 
 std::vector<pid_t> list_threads() {
@@ -99,21 +89,16 @@ std::vector<pid_t> list_threads() {
   }
 }
 
-std::optional<ThreadStatus> read_thread_status(pid_t tid) {
-  const std::string text = read_task_file(tid, "status");
-  if (text.empty()) return std::nullopt;
-  ThreadStatus status;
-  status.blocked_signals = number_after<std::uint64_t>(text, "\nSigBlk:\t", 16);
-  status.filters = number_after<std::int64_t>(text, "\nSeccomp_filters:\t", 10);
-  return status;
+safe::ThreadName to_thread_name(std::string_view text) {
+  safe::ThreadName name;
+  std::memcpy(name.words, text.data(), std::min(text.size(), sizeof(name.words) - 1));
+  return name;
 }
 
 safe::ThreadName read_thread_name(pid_t tid) {
-  const std::string text = read_task_file(tid, "comm");
-  safe::ThreadName name;
-  const std::size_t length = text.ends_with('\n') ? text.size() - 1 : text.size();
-  if (length < sizeof(name.words)) std::memcpy(name.words, text.data(), length);
-  return name;
+  std::string text = read_task_file(tid, "comm");
+  if (text.ends_with('\n')) text.pop_back();
+  return to_thread_name(text);
 }
 
 }  // namespace profagent::service

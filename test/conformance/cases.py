@@ -11,7 +11,7 @@ import sys
 
 
 def expand(text):
-    """"H01-H03 V01" -> H01 H02 H03 V01"""
+    """"H01-H03 V01" -> H01 H02 H03 V01; numbers keep their width: E4-E6 are E4 E5 E6"""
     for part in text.split():
         first, _, last = part.partition("-")
         letter, digits = first[0], first[1:]
@@ -20,14 +20,15 @@ def expand(text):
             yield f"{letter}{number:0{len(digits)}d}"
 
 
-# Conformance cases (two digits), then rows of the fault table (as written there); B13 and B14 are both. B12, V12, V13 and V15 need line numbers or a CPU
-# profile and come with those.
+# Conformance cases (two digits), then rows of the fault table (as written there). B12, P06, V12 and V13 need line numbers and
+# come with those. D10-D13 are in both tables; as rows of the fault table their tags are [fault D10] and so on. B13 and B14 are
+# both.
 REQUIRED = list(
     expand(
-        "H01-H24 D01-D13 M01-M15 B01-B11 B13 B14 S01-S07 V01-V11 V14 V16-V24 "
-        "A1-A10 A14 A15 B1-B9 B15 C1-C15 D20 E1-E6 F10 F14 H2 I1 J10"
+        "H01-H24 D01-D13 M01-M15 B01-B11 B13 B14 P01-P05 P07-P19 S01-S07 V01-V11 V14-V24 "
+        "A1-A10 A14 A15 B1-B9 B15 C1-C15 D1-D9 D14-D17 D19-D24 E1-E13 F3 F8 F10 F14 F15 H2 H6 I1 J10"
     )
-)
+) + [f"fault {row}" for row in expand("D10-D13")]
 
 
 def find_tests(folder):
@@ -41,7 +42,7 @@ def find_tests(folder):
         else:
             continue
         for title, tags in matches:
-            for tag in re.findall(r"\[([A-Z]\d+)\]", tags + title):
+            for tag in re.findall(r"\[((?:fault )?[A-Z]\d+)\]", tags + title):
                 found.setdefault(tag, []).append(f"{path.relative_to(folder)}: {title}")
     return found
 

@@ -170,6 +170,44 @@ TEST_CASE("-seconds asks for a delta", "[V16]") {
   CHECK(std::regex_search(top.out, std::regex("Duration: 2(\\.\\d+)?s")));
 }
 
+TEST_CASE("without a path go tool pprof asks for the CPU profile", "[V15][V16]") {
+  Victim victim("cpu_shares");
+  const Outcome top = go_pprof({"-top", "-seconds=1", victim.url()});
+  CAPTURE(top.out, top.err);
+  CHECK(top.ok());
+  CHECK(top.out.find("File: cpu_shares\n") != std::string::npos);
+  CHECK(top.out.find("Type: cpu\n") != std::string::npos);
+  CHECK(std::regex_search(top.out, std::regex("Duration: 1(\\.\\d+)?s, Total samples = ")));
+  CHECK(std::regex_search(rows_of(top.out), std::regex(" share_10\n")));
+}
+
+TEST_CASE("a CPU profile passes the scrapers' rules, busy or idle", "[V01][V02][P03]") {
+  for (const char* name : {"cpu_shares", "simple"}) {
+    CAPTURE(name);
+    Victim victim(name);
+    const std::string url = victim.url("/debug/pprof/profile?seconds=1");
+    CHECK(run({tool("checkprof"), url}).out == url + ": ok\n");
+    for (const char* program : {"go_pprof", "pprof"}) {
+      const Outcome raw = client(program, {"-raw", "-symbolize=none", url});
+      CAPTURE(raw.err);
+      CHECK(raw.ok());
+      CHECK(raw.out.find("PeriodType: cpu nanoseconds\nPeriod: 10000000\n") != std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("-tagfocus keeps one thread's samples", "[P17]") {
+  Victim victim("cpu_shares", {"--threads", "2", "--each"});
+  const std::string url = victim.url("/debug/pprof/profile?seconds=1");
+  const Outcome focused = go_pprof({"-raw", "-tagfocus=thread=share-2", url});
+  CAPTURE(focused.out, focused.err);
+  CHECK(focused.out.find("thread:[share-2]") != std::string::npos);
+  CHECK(focused.out.find("thread:[share-1]") == std::string::npos);
+  const Outcome root = go_pprof({"-top", "-tagroot=thread", url});
+  CAPTURE(root.out, root.err);
+  CHECK(std::regex_search(rows_of(root.out), std::regex(" share-1\n")));
+}
+
 TEST_CASE("pprof prints our words for what is not there", "[V17]") {
   Victim victim("leak");
   for (const char* program : {"go_pprof", "pprof"}) {

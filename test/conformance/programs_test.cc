@@ -6,20 +6,13 @@
 #include <unistd.h>
 #include <catch2/catch.hpp>
 
-#include "test/support/victim.h"
+#include "test/support/programs.h"
 
 using namespace profagent::test;
 
 namespace {
 
 const Environment kExact = {{"PROFAGENT_MEM_PROFILE_RATE", "1"}};
-
-bool available(const std::string& program) {
-  for (const char* folder : {"/usr/bin/", "/usr/sbin/", "/bin/", "/usr/local/bin/"})
-    if (access((folder + program).c_str(), X_OK) == 0) return true;
-  WARN("not installed: " << program);
-  return false;
-}
 
 // Wrappers (sh, env, gcc, ...) would otherwise load the agent dormant, and prove nothing.
 const Environment kEverything = {{"PROFAGENT_MEM_PROFILE_RATE", "1"}, {"PROFAGENT_PROGRAMS", "*"}};
@@ -32,14 +25,6 @@ void check_same(const Arguments& program, const std::string& input = {}) {
   CHECK(under.signal == alone.signal);
   CHECK(under.out == alone.out);
   CHECK(under.err == alone.err);
-}
-
-std::uint16_t free_port() {
-  // Good enough: redis and nginx say so when somebody was faster.
-  static std::uint16_t next = static_cast<std::uint16_t>(20000 + getpid() % 20000);
-  while (can_connect(Address::tcp(++next))) {
-  }
-  return next;
 }
 
 bool has_function(const Profile& profile, const std::string& function) {
@@ -206,49 +191,16 @@ TEST_CASE("nginx serves, and its workers have profiles of their own", "[programs
 }
 
 TEST_CASE("postgres answers queries, and its backends do not disturb each other", "[programs]") {
-  const auto bin = [] {
-    std::string found;
-    std::error_code error;
-    for (const auto& version : std::filesystem::directory_iterator("/usr/lib/postgresql", error))
-      found = version.path().string() + "/bin/";
-    return found;
-  }();
-  if (bin.empty()) {
-    WARN("not installed: postgres");
-    return;
-  }
-  const TempDir dir;
-  std::filesystem::permissions(dir.path(), std::filesystem::perms::all);
-  const auto as_postgres = [](Arguments arguments) {
-    if (geteuid() != 0) return arguments;
-    Arguments all = {"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"};
-    all.insert(all.end(), arguments.begin(), arguments.end());
-    return all;
-  };
-  const std::string data = dir.file("data");
-  REQUIRE(run(as_postgres({bin + "initdb", "-D", data, "-U", "postgres", "--no-sync", "-A", "trust"})).ok());
-  // The library is loaded by postgres only, not by setpriv: env sets it.
-  const std::string sockets = dir.file("agent");
-  REQUIRE(run(as_postgres({"mkdir", "-m", "700", sockets})).ok());
-  // A copy, because postgres may not be allowed to look into the build folder.
-  const std::string agent = dir.file("agent.so");
-  REQUIRE(run({"install", "-m", "644", agent_path(), agent}).ok());
-  Process server(as_postgres({"env", "LD_PRELOAD=" + agent, "PROFAGENT_ADDR=unix://" + sockets + "/%p.sock",
-                              "PROFAGENT_MEM_PROFILE_RATE=4096", bin + "postgres", "-D", data, "-k",
-                              dir.path(), "-c", "listen_addresses=", "-c", "fsync=off"}),
-                 {});
-  const auto sql = [&](const std::string& query) {
-    return run({"psql", "-h", dir.path(), "-U", "postgres", "-AtX", "-c", query}, {});
-  };
-  REQUIRE(eventually([&] { return sql("select 1").out == "1\n"; }));
-  CHECK(sql("create table t as select g, md5(g::text) m from generate_series(1,20000) g; select "
-            "count(distinct m) from t")
+  if (!Postgres::is_installed()) return;
+  Postgres postgres(Environment{{"PROFAGENT_MEM_PROFILE_RATE", "4096"}});
+  CHECK(postgres
+            .sql("create table t as select g, md5(g::text) m from generate_series(1,20000) g; select "
+                 "count(distinct m) from t")
             .out == "SELECT 20000\n20000\n");
-  CHECK(sql("select nosuch").exit_code == 1);
-  const Address address = Address::unix_socket(sockets + "/" + std::to_string(server.pid()) + ".sock");
+  CHECK(postgres.sql("select nosuch").exit_code == 1);
+  const Address address = postgres.address(postgres.pid());
   REQUIRE(eventually([&] { return can_connect(address); }));
   const Profile heap = Profile::parse(http_get(address, "/debug/pprof/heap").body);
   CHECK(has_function(heap, "main"));
-  server.signal(2);  // SIGINT: fast shutdown
-  CHECK(server.finish().ok());
+  CHECK(postgres.shut_down().ok());
 }

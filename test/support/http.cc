@@ -158,6 +158,11 @@ bool Connection::closed_by_peer() {
   return recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
+bool Connection::has_input() const {
+  pollfd waiting{fd_, POLLIN, 0};
+  return !buffer_.empty() || poll(&waiting, 1, 0) != 0;
+}
+
 bool can_connect(const Address& address) {
   const int fd = open_connection(address);
   if (fd >= 0) close(fd);

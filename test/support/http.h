@@ -58,6 +58,8 @@ class Connection {
   void abort();
   // True when the peer has closed and nothing is left to read.
   [[nodiscard]] bool closed_by_peer();
+  // True when there is something to read, or the peer has closed.
+  [[nodiscard]] bool has_input() const;
 
  private:
   bool fill();  // false at the end of the stream

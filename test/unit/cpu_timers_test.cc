@@ -63,8 +63,8 @@ std::int64_t nanos_left(const CpuTimer& timer) {
 TEST_CASE("a thread has one timer at most") {
   begin();
   const pid_t tid = sys::gettid();
-  CHECK(cpu_timers.add(tid, {}) == AddResult::kAdded);
-  CHECK(cpu_timers.add(tid, {}) == AddResult::kHasOne);
+  CHECK(cpu_timers.add(tid, 0) == AddResult::kAdded);
+  CHECK(cpu_timers.add(tid, 0) == AddResult::kHasOne);
   CHECK(cpu_timers.count() == 1);
   REQUIRE(cpu_timers.find(tid) != nullptr);
   CHECK(CpuTimers::tid_of(*cpu_timers.find(tid)) == tid);
@@ -74,24 +74,47 @@ TEST_CASE("a thread has one timer at most") {
   CHECK(cpu_timers.count() == 0);
 }
 
-TEST_CASE("what a timer had charged is handed on") {
+TEST_CASE("what a timer had charged is handed on, and what is due brings the next sample nearer") {
   begin();
   const pid_t tid = sys::gettid();
-  REQUIRE(cpu_timers.add(tid, {.until = 123, .rest = 45}) == AddResult::kAdded);
-  CHECK(nanos_left(*cpu_timers.find(tid)) <= static_cast<std::int64_t>(kLong) - 45);
-  CpuAccount account;
+  std::uint64_t now = 0;
+  REQUIRE(read_cpu_clock(cpu_clock_of(tid), now));
+  const std::int64_t until = static_cast<std::int64_t>(now) - 1'000'000'000;
+  REQUIRE(cpu_timers.add(tid, until) == AddResult::kAdded);
+  CHECK(nanos_left(*cpu_timers.find(tid)) <= static_cast<std::int64_t>(kLong) - 1'000'000'000);
+  std::int64_t account = 0;
   REQUIRE(cpu_timers.remove(tid, &account));
-  CHECK(account.until == 123);
-  CHECK(account.rest == 45);
+  CHECK(account == until);
+}
+
+TEST_CASE("a slot that was given up charges nobody") {
+  begin();
+  const pid_t tid = sys::gettid();
+  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
+  const CpuTimer& timer = *cpu_timers.find(tid);
+  CHECK(timer.charged_until.load() == 0);
+  REQUIRE(cpu_timers.remove(tid));
+  CHECK(timer.charged_until.load() == CpuTimer::kNotCharging);
+}
+
+TEST_CASE("without a period there is no timer, and existing ones stand still") {
+  begin();
+  const pid_t tid = sys::gettid();
+  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
+  cpu_timers.set_period(0);
+  CHECK(nanos_left(*cpu_timers.find(tid)) == 0);
+  cpu_timers.remove_all();
+  CHECK(cpu_timers.add(tid, 0) == AddResult::kRefused);
+  CHECK(cpu_timers.count() == 0);
 }
 
 TEST_CASE("the limit holds, and a thread that is gone gets none", "[D14]") {
   begin();
   const Threads threads(3);
   cpu_timers.set_limit(2);
-  CHECK(cpu_timers.add(threads[0], {}) == AddResult::kAdded);
-  CHECK(cpu_timers.add(threads[1], {}) == AddResult::kAdded);
-  CHECK(cpu_timers.add(threads[2], {}) == AddResult::kNoRoom);
+  CHECK(cpu_timers.add(threads[0], 0) == AddResult::kAdded);
+  CHECK(cpu_timers.add(threads[1], 0) == AddResult::kAdded);
+  CHECK(cpu_timers.add(threads[2], 0) == AddResult::kNoRoom);
   CHECK(cpu_timers.count() == 2);
   cpu_timers.set_limit(0);
   cpu_timers.remove_all();
@@ -100,14 +123,14 @@ TEST_CASE("the limit holds, and a thread that is gone gets none", "[D14]") {
   pid_t gone = 0;
   std::thread([&] { gone = sys::gettid(); }).join();
   while (sys::call(SYS_tgkill, sys::getpid(), gone, 0) == 0) usleep(100);
-  CHECK(cpu_timers.add(gone, {}) == AddResult::kRefused);
+  CHECK(cpu_timers.add(gone, 0) == AddResult::kRefused);
   CHECK(cpu_timers.count() == 0);
 }
 
 TEST_CASE("as many as there may be, each found and all removed", "[D15]") {
   begin();
   const Threads threads(300);
-  for (std::size_t i = 0; i < 300; ++i) REQUIRE(cpu_timers.add(threads[i], {}) == AddResult::kAdded);
+  for (std::size_t i = 0; i < 300; ++i) REQUIRE(cpu_timers.add(threads[i], 0) == AddResult::kAdded);
   for (std::size_t i = 0; i < 300; ++i) REQUIRE(cpu_timers.find(threads[i]) != nullptr);
   std::size_t seen = 0;
   cpu_timers.for_each([&](const CpuTimer&) { ++seen; });
@@ -119,9 +142,11 @@ TEST_CASE("as many as there may be, each found and all removed", "[D15]") {
 TEST_CASE("a paused timer keeps what it had left", "[D6]") {
   begin();
   const pid_t tid = sys::gettid();
-  REQUIRE(cpu_timers.add(tid, {}) == AddResult::kAdded);
+  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
   const CpuTimer& timer = *cpu_timers.find(tid);
   cpu_timers.pause(tid);
+  CHECK(nanos_left(timer) == 0);
+  cpu_timers.set_signal(SIGWINCH);  // does not start it either
   CHECK(nanos_left(timer) == 0);
   const std::int64_t left = timer.paused.load();
   CHECK(left > 0);
@@ -145,7 +170,7 @@ TEST_CASE("a signal tells its timer, its generation, and strangers apart", "[D5]
   REQUIRE(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
   const pid_t tid = sys::gettid();
   cpu_timers.set_period(1'000'000);
-  REQUIRE(cpu_timers.add(tid, {}) == AddResult::kAdded);
+  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
   siginfo_t info{};
   int got = 0;
   do {  // a wait uses no CPU time
@@ -158,7 +183,7 @@ TEST_CASE("a signal tells its timer, its generation, and strangers apart", "[D5]
   CHECK_FALSE(cpu_timers.owner_of(info).stale);
   REQUIRE(cpu_timers.remove(tid));
   CHECK(cpu_timers.owner_of(info).stale);
-  REQUIRE(cpu_timers.add(tid, {}) == AddResult::kAdded);
+  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
   CHECK(cpu_timers.owner_of(info).stale);
   cpu_timers.remove_all();
 
@@ -174,7 +199,7 @@ TEST_CASE("a signal tells its timer, its generation, and strangers apart", "[D5]
 TEST_CASE("the child of a fork has no timers, and can have some") {
   begin();
   const pid_t tid = sys::gettid();
-  REQUIRE(cpu_timers.add(tid, {}) == AddResult::kAdded);
+  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
   const pid_t child = fork();
   if (child == 0) {
     cpu_timers.forget_after_fork();
@@ -198,7 +223,7 @@ TEST_CASE("a storm of threads that add, remove, pause and change all timers leav
     storm.emplace_back([&] {
       const pid_t tid = sys::gettid();
       while (!end.load(std::memory_order_relaxed)) {
-        cpu_timers.add(tid, {});
+        cpu_timers.add(tid, 0);
         cpu_timers.pause(tid);
         cpu_timers.resume(tid);
         cpu_timers.remove(tid);

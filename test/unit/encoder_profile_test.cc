@@ -139,7 +139,7 @@ TEST_CASE("zero values are written: a sample has one value for each type") {
   CHECK(got.sample(0).value_size() == 2);
 }
 
-TEST_CASE("an empty stack is a sample like any other") {
+TEST_CASE("an empty stack is a sample like any other", "[P14]") {
   Profile profile(kCpu);
   profile.add_sample({}, Values{1, 10});
   profile.add_sample({}, Values{2, 20});
@@ -149,7 +149,7 @@ TEST_CASE("an empty stack is a sample like any other") {
   CHECK(got.sample(0).value(1) == 30);
 }
 
-TEST_CASE("samples with one stack and one set of labels are merged, others are not") {
+TEST_CASE("samples with one stack and one set of labels are merged, others are not", "[P16]") {
   Profile profile(kCpu);
   const LocationIndex a = add_frame(profile, 0x1001, "a");
   const LocationIndex b = add_frame(profile, 0x2001, "b");

@@ -1,0 +1,72 @@
+// A thread that puts itself under a system call filter and then only computes: any call of a signal handler
+// in it, but the return, ends the process. Another thread burns freely. The thread does so at the command
+// "prctl" or "seccomp", by that function or system call.
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+
+#include "test/victims/burn.h"
+#include "test/victims/kit.h"
+
+enum Way { kNone, kPrctl, kSeccomp };
+static int way;
+
+#define ALLOW(number) \
+  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+
+static struct sock_filter instructions[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    ALLOW(SYS_rt_sigreturn),
+    ALLOW(SYS_exit_group),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+};
+
+NOINLINE void compute_in_prison(void) {
+  for (;;) spin(1000000);
+}
+
+NOINLINE void compute_free(void) {
+  spin(100000);
+}
+
+NOINLINE void* go_to_prison(void* unused) {
+  name_thread("prisoner");
+  int chosen = kNone;
+  while ((chosen = __atomic_load_n(&way, __ATOMIC_ACQUIRE)) == kNone) compute_free();
+  const struct sock_fprog filter = {sizeof instructions / sizeof *instructions, instructions};
+  __atomic_store_n(&way, kNone, __ATOMIC_RELEASE);
+  if (chosen == kPrctl) prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+  if (chosen == kSeccomp) syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter);
+  compute_in_prison();
+  return unused;
+}
+
+NOINLINE void* burn_for_ever(void* unused) {
+  name_thread("free");
+  for (;;) {
+    burn(1000000);
+    // The agent's thread, which ends for such calls, comes back with an allocation.
+    free(malloc(10000));
+  }
+  return unused;
+}
+
+int main(void) {
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  pthread_t threads[2];
+  pthread_create(&threads[0], NULL, go_to_prison, NULL);
+  pthread_create(&threads[1], NULL, burn_for_ever, NULL);
+  say("ready\n");
+  char command[64];
+  while (await_command(command, sizeof command)) {
+    __atomic_store_n(&way, strcmp(command, "prctl") == 0 ? kPrctl : kSeccomp, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&way, __ATOMIC_ACQUIRE) != kNone) usleep(1000);
+    usleep(10000);
+    say("done\n");
+  }
+  exit(0);
+}
