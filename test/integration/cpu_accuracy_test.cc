@@ -129,11 +129,11 @@ TEST_CASE("more threads than processors: shares and total are true", "[P05][D17]
   check_truth(victim, "100", 20, "1");
 }
 
-TEST_CASE("all rates and numbers of threads, with longer windows", "[P04][P05][D16][.long]") {
-  for (const char* threads : {"1", "2", "8"}) {
+TEST_CASE("the other rates with the other numbers of threads, and longer", "[P04][P05][D16][.long]") {
+  for (const auto& [threads, hertz] : {std::pair("1", "1000"), {"2", "100"}, {"8", "1000"}}) {
     CAPTURE(threads);
     Victim victim("cpu_shares", {"--threads", threads});
-    for (const char* hertz : {"100", "1000"}) check_truth(victim, hertz, 20, "3");
+    check_truth(victim, hertz, 20, "2");
   }
 }
 
