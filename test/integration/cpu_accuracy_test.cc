@@ -65,6 +65,8 @@ class Runs {
     const auto all = static_cast<double>(profile.total("cpu").all());
     ++count_;
     profiled_ += all;
+    for (const Sample& sample : profile.samples())
+      if (!is_not_sampled(sample)) sampled_ += static_cast<double>(sample.values[1]);
     used_ += truth.total();
     untold_ += untold(profile);
     for (std::size_t i = 0; i < kFunctions; ++i) {
@@ -80,7 +82,11 @@ class Runs {
       CHECK(std::abs(errors_[i]) / count_ <= std::sqrt(variances_[i] / count_));
     }
     CAPTURE(profiled_, used_);
+    CAPTURE(sampled_);
     CHECK(std::abs(profiled_ - used_) <= std::max(0.02 * used_, untold_));
+    // The rest is what threads had used since their last samples; that is most of it only when something is
+    // wrong.
+    CHECK(sampled_ > 0.5 * used_);
   }
 
  private:
@@ -88,6 +94,7 @@ class Runs {
   double profiled_ = 0;
   double used_ = 0;
   double untold_ = 0;
+  double sampled_ = 0;
   double errors_[kFunctions] = {};
   double variances_[kFunctions] = {};
 };
