@@ -62,16 +62,15 @@ void check_total(const Profile& profile, double used, double doubt = 0) {
 class Runs {
  public:
   void add(const Profile& profile, const Truth& truth, double signals) {
-    const auto all = static_cast<double>(profile.total("cpu").all());
+    const auto sampled = static_cast<double>(sampled_nanos(profile));
     ++count_;
-    profiled_ += all;
-    for (const Sample& sample : profile.samples())
-      if (!is_not_sampled(sample)) sampled_ += static_cast<double>(sample.values[1]);
+    profiled_ += static_cast<double>(profile.total("cpu").all());
+    sampled_ += sampled;
     used_ += truth.total();
     untold_ += untold(profile);
     for (std::size_t i = 0; i < kFunctions; ++i) {
       const double share = truth.functions[i] / truth.total();
-      const double seen = static_cast<double>(nanos_in(profile, "share_" + std::to_string(i + 1))) / all;
+      const double seen = static_cast<double>(nanos_in(profile, "share_" + std::to_string(i + 1))) / sampled;
       errors_[i] += seen - share;
       variances_[i] += share * (1 - share) / signals;
     }

@@ -98,6 +98,13 @@ std::int64_t nanos_in(const Profile& profile, const std::string& function) {
   return profile.total("cpu").in(function);
 }
 
+std::int64_t sampled_nanos(const Profile& profile) {
+  std::int64_t result = 0;
+  for (const Sample& sample : profile.samples())
+    if (!is_not_sampled(sample)) result += sample.values.at(1);
+  return result;
+}
+
 bool has_call(const Profile& profile, const std::string& caller, const std::string& callee) {
   return std::any_of(profile.samples().begin(), profile.samples().end(), [&](const Sample& sample) {
     for (std::size_t i = 1; i < sample.stack.size(); ++i)
