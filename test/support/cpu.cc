@@ -89,7 +89,9 @@ std::map<std::string, std::int64_t> nanos_by_thread(const Profile& profile) {
 }
 
 std::map<std::string, std::int64_t> not_sampled_by_thread(const Profile& profile) {
-  return by_thread(profile, is_not_sampled);
+  return by_thread(profile, [](const Sample& sample) {
+    return is_not_sampled(sample) && sample.stack[0].name != "[not sampled: too short for a sample]";
+  });
 }
 
 std::int64_t nanos_in(const Profile& profile, const std::string& function) {

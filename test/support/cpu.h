@@ -34,7 +34,7 @@ class InBackground {
 [[nodiscard]] std::vector<std::string> broken_rules(const Profile& profile);
 
 // ns, summed by the label `thread`; of all samples that have one, or only of those with the frame "[not
-// sampled".
+// sampled" for a reason of the thread's, not for the end of the profile.
 [[nodiscard]] std::map<std::string, std::int64_t> nanos_by_thread(const Profile& profile);
 [[nodiscard]] std::map<std::string, std::int64_t> not_sampled_by_thread(const Profile& profile);
 [[nodiscard]] bool is_not_sampled(const Sample& sample);
