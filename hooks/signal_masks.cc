@@ -47,8 +47,9 @@ bool is_sampled_signal(int number) {
 // The signal that is ours may change; who takes one of them by waiting takes them all.
 void note_signals_taken(const sigset_t* signals) {
   if (signals == nullptr || safe::thread_state.is_agent) return;
-  if (sigismember(signals, SIGPROF) != 1 && sigismember(signals, safe::cpu_signal.number()) != 1) return;
+  // sigismember() sets errno when no signal is ours, whose number is 0 then.
   const safe::SafeSection keeps_errno;
+  if (sigismember(signals, SIGPROF) != 1 && sigismember(signals, safe::cpu_signal.number()) != 1) return;
   safe::ThreadSlot* slot = safe::threads.current();
   if (slot == nullptr || slot->takes_cpu_signal.exchange(true, std::memory_order_relaxed)) return;
   if (safe::cpu_recorder.is_running()) safe::cpu_timers.remove(safe::sys::gettid());

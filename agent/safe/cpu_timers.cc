@@ -34,7 +34,8 @@ constexpr std::uint64_t kIndexMask = 0xffff;
 static_assert(CpuTimers::kSlots <= kIndexMask + 1);
 
 std::size_t first_slot(pid_t tid) noexcept {
-  return static_cast<std::uint32_t>(tid) * 0x9e3779b1U % CpuTimers::kSlots;
+  const std::uint32_t hash = static_cast<std::uint32_t>(tid) * 0x9e3779b1U;
+  return hash % CpuTimers::kSlots;
 }
 
 timespec to_timespec(std::uint64_t nanos) noexcept {

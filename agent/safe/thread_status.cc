@@ -59,7 +59,7 @@ bool read_thread_status(pid_t tid, ThreadStatus& status) noexcept {
   // A line may be longer than this (the groups); of such a one only the beginning counts.
   char line[64];
   std::size_t length = 0;
-  char buffer[512];
+  char buffer[512] = {};
   for (;;) {
     const long got = sys::call(SYS_read, file, reinterpret_cast<long>(buffer), sizeof(buffer));
     if (got <= 0) break;

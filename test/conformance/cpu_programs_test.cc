@@ -99,7 +99,7 @@ TEST_CASE("redis under load, in its own functions", "[programs]") {
     CAPTURE(function);
     CHECK(nanos_in(profile, function) > 0);
   }
-  CHECK(nanos_in(profile, "main") > profile.total("cpu").all() / 2);
+  CHECK(nanos_in(profile, "main") > sampled_nanos(profile) / 2);
   CHECK(nanos_in(profile, "main") >= nanos_in(profile, "aeMain"));
   CHECK(nanos_in(profile, "aeMain") >= nanos_in(profile, "processCommand"));
   CHECK(run({"redis-cli", "-p", std::to_string(port), "ping"}).out == "PONG\n");

@@ -62,14 +62,15 @@ void check_total(const Profile& profile, double used, double doubt = 0) {
 class Runs {
  public:
   void add(const Profile& profile, const Truth& truth, double signals) {
-    const auto all = static_cast<double>(profile.total("cpu").all());
+    const auto sampled = static_cast<double>(sampled_nanos(profile));
     ++count_;
-    profiled_ += all;
+    profiled_ += static_cast<double>(profile.total("cpu").all());
+    sampled_ += sampled;
     used_ += truth.total();
     untold_ += untold(profile);
     for (std::size_t i = 0; i < kFunctions; ++i) {
       const double share = truth.functions[i] / truth.total();
-      const double seen = static_cast<double>(nanos_in(profile, "share_" + std::to_string(i + 1))) / all;
+      const double seen = static_cast<double>(nanos_in(profile, "share_" + std::to_string(i + 1))) / sampled;
       errors_[i] += seen - share;
       variances_[i] += share * (1 - share) / signals;
     }
@@ -80,7 +81,11 @@ class Runs {
       CHECK(std::abs(errors_[i]) / count_ <= std::sqrt(variances_[i] / count_));
     }
     CAPTURE(profiled_, used_);
+    CAPTURE(sampled_);
     CHECK(std::abs(profiled_ - used_) <= std::max(0.02 * used_, untold_));
+    // The rest is what threads had used since their last samples; that is most of it only when something is
+    // wrong.
+    CHECK(sampled_ > 0.5 * used_);
   }
 
  private:
@@ -88,6 +93,7 @@ class Runs {
   double profiled_ = 0;
   double used_ = 0;
   double untold_ = 0;
+  double sampled_ = 0;
   double errors_[kFunctions] = {};
   double variances_[kFunctions] = {};
 };
@@ -123,11 +129,11 @@ TEST_CASE("more threads than processors: shares and total are true", "[P05][D17]
   check_truth(victim, "100", 20, "1");
 }
 
-TEST_CASE("all rates and numbers of threads, with longer windows", "[P04][P05][D16][.long]") {
-  for (const char* threads : {"1", "2", "8"}) {
+TEST_CASE("the other rates with the other numbers of threads, and longer", "[P04][P05][D16][.long]") {
+  for (const auto& [threads, hertz] : {std::pair("1", "1000"), {"2", "100"}, {"8", "1000"}}) {
     CAPTURE(threads);
     Victim victim("cpu_shares", {"--threads", threads});
-    for (const char* hertz : {"100", "1000"}) check_truth(victim, hertz, 20, "3");
+    check_truth(victim, hertz, 20, "2");
   }
 }
 

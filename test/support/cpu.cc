@@ -89,11 +89,20 @@ std::map<std::string, std::int64_t> nanos_by_thread(const Profile& profile) {
 }
 
 std::map<std::string, std::int64_t> not_sampled_by_thread(const Profile& profile) {
-  return by_thread(profile, is_not_sampled);
+  return by_thread(profile, [](const Sample& sample) {
+    return is_not_sampled(sample) && sample.stack[0].name != "[not sampled: too short for a sample]";
+  });
 }
 
 std::int64_t nanos_in(const Profile& profile, const std::string& function) {
   return profile.total("cpu").in(function);
+}
+
+std::int64_t sampled_nanos(const Profile& profile) {
+  std::int64_t result = 0;
+  for (const Sample& sample : profile.samples())
+    if (!is_not_sampled(sample)) result += sample.values.at(1);
+  return result;
 }
 
 bool has_call(const Profile& profile, const std::string& caller, const std::string& callee) {

@@ -34,12 +34,14 @@ class InBackground {
 [[nodiscard]] std::vector<std::string> broken_rules(const Profile& profile);
 
 // ns, summed by the label `thread`; of all samples that have one, or only of those with the frame "[not
-// sampled".
+// sampled" for a reason of the thread's, not for the end of the profile.
 [[nodiscard]] std::map<std::string, std::int64_t> nanos_by_thread(const Profile& profile);
 [[nodiscard]] std::map<std::string, std::int64_t> not_sampled_by_thread(const Profile& profile);
 [[nodiscard]] bool is_not_sampled(const Sample& sample);
 // ns of the samples that a function is in.
 [[nodiscard]] std::int64_t nanos_in(const Profile& profile, const std::string& function);
+// ns of the samples that have a stack. How much has none, on a busy machine, is up to the kernel's scheduler.
+[[nodiscard]] std::int64_t sampled_nanos(const Profile& profile);
 // True when `callee` was called by `caller`, without anything between them, in some sample.
 [[nodiscard]] bool has_call(const Profile& profile, const std::string& caller, const std::string& callee);
 

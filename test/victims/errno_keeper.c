@@ -2,6 +2,7 @@
 // from free().
 #include <errno.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -38,6 +39,14 @@ int main(void) {
     if (posix_memalign(&block, 32, size) != 0) _exit(4);
     check_free(check(block));
   }
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGUSR1);
+  sigprocmask(SIG_BLOCK, &signals, NULL);
+  raise(SIGUSR1);
+  errno = kSentinel;
+  if (sigwaitinfo(&signals, NULL) != SIGUSR1) _exit(5);
+  check(NULL);
   char line[64];
   snprintf(line, sizeof line, "changed %d times\n", changed);
   say(line);
