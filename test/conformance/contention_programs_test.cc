@@ -83,3 +83,26 @@ TEST_CASE("the one that held the pool's lock longest is at the top", "[!mayfail]
   const Profile block = victim.profile("/debug/pprof/block?seconds=2&rate=1&labels=holder");
   CHECK(top_label(of_kind(block, "mutex"), "holder") == "shop::ConnectionPool::give_back_clean");
 }
+
+TEST_CASE("what C++20 waits in is a futex, under the function that waits") {
+  Victim victim("cpp20_waits", {}, kEveryWait);
+  const Profile block = victim.profile("/debug/pprof/block");
+  CHECK(broken_wait_rules(block) == kNone);
+  const std::vector<Sample> futexes = of_kind(block, "futex");
+  const auto waits = measured(victim.process().out());
+  REQUIRE(waits.size() == 3);
+  for (const auto& [function, bounds] : waits) {
+    CAPTURE(function);
+    CHECK(delay_in(futexes, function) >= bounds.least);
+    CHECK(delay_in(futexes, function) <= bounds.most);
+    CHECK(block.total("delay").in(function) == delay_in(futexes, function));
+  }
+  for (const Sample& sample : futexes) {
+    CAPTURE(sample.key());
+    CHECK(sample.stack[0].name == "syscall");
+    CHECK(sample.has("work"));
+    CHECK(sample.stack.back().name == "clone3");
+  }
+  // Nobody has held anything.
+  CHECK(victim.profile("/debug/pprof/mutex").samples().empty());
+}
