@@ -36,6 +36,7 @@ test                   nginx-light          nginx
 test                   sqlite3              sqlite3
 test                   curl                 curl
 test                   xz-utils             xz
+test                   memcached            memcached
 test,demo              redis-server         redis-server
 test,demo              redis-tools          redis-benchmark
 test,demo              golang-go            go

@@ -106,3 +106,93 @@ TEST_CASE("what C++20 waits in is a futex, under the function that waits") {
   // Nobody has held anything.
   CHECK(victim.profile("/debug/pprof/mutex").samples().empty());
 }
+
+TEST_CASE("java: synchronized and ReentrantLock, fifty threads", "[programs]") {
+  if (!available("java") || !available("javac")) return;
+  const TempDir dir;
+  write_text(dir.file("Bank.java"),
+             "import java.util.concurrent.locks.ReentrantLock;\n"
+             "public class Bank {\n"
+             "  static final Object monitor = new Object();\n"
+             "  static final ReentrantLock lock = new ReentrantLock();\n"
+             "  static long transfers, audits;\n"
+             "  static void pause() {\n"
+             "    try { Thread.sleep(1); } catch (InterruptedException e) { throw new Error(e); }\n"
+             "  }\n"
+             "  static void transfer() { synchronized (monitor) { ++transfers; pause(); } }\n"
+             "  static void audit() { lock.lock(); try { ++audits; pause(); } finally { lock.unlock(); } }\n"
+             "  public static void main(String[] a) throws Exception {\n"
+             "    Thread[] all = new Thread[50];\n"
+             "    for (int t = 0; t < 50; ++t) {\n"
+             "      all[t] = new Thread(() -> { for (int i = 0; i < 10; ++i) { transfer(); audit(); } });\n"
+             "      all[t].start();\n"
+             "    }\n"
+             "    for (Thread t : all) t.join();\n"
+             "    System.out.println(transfers + \" \" + audits);\n"
+             "    System.out.println(\"end\");\n"
+             "    while (System.in.read() >= 0) {}\n"
+             "    System.exit(5);\n  }\n}\n");
+  REQUIRE(run({"javac", "-d", dir.path(), dir.file("Bank.java")}).ok());
+  check_same({"java", "-cp", dir.path(), "Bank"}, [](const Profile& block, const Profile& mutex) {
+    // The frames of its own are compiled while it runs and have no names; those of the virtual machine below
+    // them tell the two apart.
+    std::vector<Sample> threads;
+    for (const Sample& sample : of_kind(block, "cond"))
+      if (sample.has("thread_entry")) threads.push_back(sample);
+    CHECK(delay_in(threads, "ObjectMonitor::enter") > 0);
+    CHECK(delay_in(threads, "Unsafe_Park") > 0);
+    // They are where the threads wait, but for the pauses.
+    const std::int64_t pauses = delay_in(threads, "JVM_Sleep");
+    CHECK(delay_in(threads, "ObjectMonitor::enter") + delay_in(threads, "Unsafe_Park") >
+          (delay_of(threads) - pauses) / 2);
+    for (const Sample& sample : mutex.samples()) CHECK(sample.stack.size() > 1);
+  });
+}
+
+TEST_CASE("python: threads wait for the interpreter's lock, and for one of their own", "[programs]") {
+  if (!available("python3")) return;
+  check_same({"/usr/bin/python3", "-c",
+              "import sys, threading, time\n"
+              "sys.setswitchinterval(1e-4)\n"
+              "lock = threading.Lock()\n"
+              "total = 0\n"
+              "def work():\n"
+              "    global total\n"
+              "    for i in range(20):\n"
+              "        part = sum(j * j for j in range(3000))\n"
+              "        with lock:\n"
+              "            time.sleep(0.001)\n"
+              "            total += part\n"
+              "threads = [threading.Thread(target=work) for _ in range(16)]\n"
+              "[t.start() for t in threads]; [t.join() for t in threads]\n"
+              "print(total); print('end', flush=True)\n"
+              "sys.stdin.read()\n"
+              "raise SystemExit(5)\n"},
+             [](const Profile& block, const Profile&) {
+               // take_gil() is no exported name; its callers are.
+               const std::vector<Sample> interpreter = of_kind(block, "cond");
+               CHECK(delay_in(interpreter, "PyEval_RestoreThread") > 0);
+               CHECK(delay_in(interpreter, "_PyEval_EvalFrameDefault") > delay_of(interpreter) / 2);
+               const std::vector<Sample> own = of_kind(block, "semaphore");
+               CHECK(top_of(own).has("PyThread_acquire_lock_timed"));
+               CHECK(delay_in(own, "PyThread_acquire_lock_timed") > delay_of(own) / 2);
+             });
+}
+
+TEST_CASE("node: its workers wait for work", "[programs]") {
+  if (!available("node")) return;
+  check_same({"node", "-e",
+              "const c = require('crypto');\n"
+              "let left = 64, sum = 0;\n"
+              "for (let i = 0; i < 64; i++)\n"
+              "  c.pbkdf2('secret', 'salt' + i, 3000, 32, 'sha256', (e, k) => {\n"
+              "    sum += k[0]; if (--left == 0) { console.log(sum); console.log('end'); } });\n"
+              "process.exitCode = 7;\n"
+              "process.stdin.resume();\n"},
+             [](const Profile& block, const Profile& mutex) {
+               const std::vector<Sample> workers = of_kind(block, "cond");
+               CHECK(delay_in(workers, "uv_cond_wait") > delay_of(workers) / 2);
+               CHECK(delay_in(of_kind(block, "io"), "uv__io_poll") > 0);
+               for (const Sample& sample : mutex.samples()) CHECK(sample.stack.size() > 1);
+             });
+}
