@@ -70,7 +70,7 @@ class Peers:
         no_mutrace = "" if self.mutrace else "not on this machine, and Debian 12 has no package of it"
         return [
             Case("none", {}),
-            Case("plain forwarding", {"LD_PRELOAD": self.forward_locks}),
+            Case("plain forwarding (mutexes)", {"LD_PRELOAD": self.forward_locks}),
             Case("profagent", {"LD_PRELOAD": self.agent}),
             Case("profagent, block and mutex on", {"LD_PRELOAD": self.agent, **on}),
             Case("mutrace", {"LD_PRELOAD": self.mutrace}, missing=no_mutrace),
