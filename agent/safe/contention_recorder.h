@@ -10,6 +10,7 @@
 
 #include "agent/safe/contention_buckets.h"
 #include "agent/safe/lock_waiters.h"
+#include "agent/safe/look.h"
 #include "agent/safe/types.h"
 #include "agent/safe/unwind.h"
 #include "agent/safe/waits.h"
@@ -22,6 +23,12 @@ struct Wait {
   const void* object = nullptr;
   Pc function = 0;  // the libc function that waited: the leaf of the stack
   StartFrame caller;
+};
+
+// What an unlock is charged with.
+struct Charge {
+  Nanos nanos = 0;            // all that its waiters have waited; 0: nothing to record
+  std::int64_t fraction = 1;  // it stands for so many
 };
 
 class ContentionRecorder {
@@ -42,22 +49,22 @@ class ContentionRecorder {
     return mutex_fraction_.load(std::memory_order_relaxed);
   }
   // Somebody wants to know how long waits last.
-  [[nodiscard]] bool is_timing() const noexcept { return timing_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool is_timing() const noexcept { return is_set(timing_); }
   // Somebody wants to know who waits for a lock when it is unlocked.
-  [[nodiscard]] bool is_watching_locks() const noexcept {
-    return watching_locks_.load(std::memory_order_relaxed);
-  }
+  [[nodiscard]] bool is_watching_locks() const noexcept { return is_set(watching_locks_); }
+
+  // Somebody wants to know who gave a thread what it waited for.
+  [[nodiscard]] bool is_telling_holders() const noexcept { return is_set(label_holders_); }
 
   // CLOCK_MONOTONIC, ns.
   [[nodiscard]] static Nanos now() noexcept;
 
   void on_wait(const Wait& wait, Nanos duration, Pc holder) noexcept;
 
-  // What was waited for `lock`, in all, until now; to be called before the real unlock, after which the lock
-  // may be no more. 0: nothing to record.
-  [[nodiscard]] Nanos before_unlock(const void* lock, Pc caller) const noexcept;
+  // Before the real unlock, after which the lock may be no more.
+  [[nodiscard]] Charge before_unlock(const void* lock, Pc caller) const noexcept;
   // After it.
-  void on_unlock(const Wait& unlock, Nanos waited) noexcept;
+  void on_unlock(const Wait& unlock, const Charge& charge) noexcept;
 
  private:
   void update() noexcept;
@@ -70,6 +77,7 @@ class ContentionRecorder {
   std::atomic<bool> label_holders_{false};
 };
 
-extern constinit ContentionRecorder contention_recorder;
+// Hidden, so that hooks find it without a table.
+[[gnu::visibility("hidden")]] extern constinit ContentionRecorder contention_recorder;
 
 }  // namespace profagent::safe
