@@ -25,7 +25,7 @@ WaitBegin begin_wait(const safe::Wait& wait, Entered entered) noexcept {
 
 void end_wait(const WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept {
   const safe::SafeSection keeps_errno;
-  safe::Pc holder = 0;
+  safe::StackId holder = safe::kNoStack;
   if (begin.ticket.place != 0) {
     holder = lock_waiters.holder(begin.ticket);
     lock_waiters.leave(wait.object, begin.ticket);
@@ -37,8 +37,7 @@ void end_wait(const WaitBegin& begin, const safe::Wait& wait, bool waited) noexc
 
 safe::Charge before_unlock(const safe::Wait& unlock) noexcept {
   if (!contention_recorder.is_watching_locks()) return {};
-  return contention_recorder.before_unlock(unlock.object,
-                                           safe::caller_pc(safe::ReturnAddress{unlock.caller.pc}));
+  return contention_recorder.before_unlock(unlock);
 }
 
 void record_unlock(const safe::Wait& unlock, const safe::Charge& charge) noexcept {
@@ -46,9 +45,8 @@ void record_unlock(const safe::Wait& unlock, const safe::Charge& charge) noexcep
   contention_recorder.on_unlock(unlock, charge);
 }
 
-// Only who it was: nobody is charged with a wait for what did not exist yet.
-void note_wake(const void* object, safe::Pc caller) noexcept {
-  (void)lock_waiters.take_over(object, safe::ContentionRecorder::now, caller);
+void record_wake(const safe::Wait& wake) noexcept {
+  safe::ContentionRecorder::on_wake(wake);
 }
 
 }  // namespace profagent::hooks

@@ -33,7 +33,7 @@ enum class Entered : std::uint8_t { kNever, kWhileHoldersAreTold, kWhileLocksAre
 void end_wait(const WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept;
 [[nodiscard]] safe::Charge before_unlock(const safe::Wait& unlock) noexcept;
 void record_unlock(const safe::Wait& unlock, const safe::Charge& charge) noexcept;
-void note_wake(const void* object, safe::Pc caller) noexcept;
+void record_wake(const safe::Wait& wake) noexcept;
 
 // Our own thread's waits, and those that an allocator makes inside one of our hooks, are nobody's business.
 [[nodiscard]] inline bool is_outside() noexcept {
@@ -78,7 +78,9 @@ template <safe::WaitKind kind, auto& real, typename Lock>
 // A thread that gives another one what it may wait for: a signal, a semaphore's unit.
 template <auto& real, typename Object>
 [[gnu::noinline]] auto wake_watched(Object* object) {
-  if (is_outside()) note_wake(object, safe::caller_pc(safe::ReturnAddress{safe::caller_frame().pc}));
+  if (is_outside()) {
+    record_wake({safe::WaitKind::kNone, object, reinterpret_cast<safe::Pc>(real), safe::caller_frame()});
+  }
   return real(object);
 }
 

@@ -17,7 +17,7 @@ struct ContentionKey {
   StackId stack = kNoStack;
   WaitKind kind = WaitKind::kNone;
   const void* lock = nullptr;  // null: not asked for
-  Pc holder = 0;               // who unlocked it last; 0: not asked for, or not known
+  StackId holder = kNoStack;   // of who gave it back; kNoStack: not asked for, or not known
   ThreadName thread;           // that held the lock; empty: not asked for
 
   [[nodiscard]] std::uint64_t hash() const noexcept;

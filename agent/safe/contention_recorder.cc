@@ -1,13 +1,13 @@
 #include "agent/safe/contention_recorder.h"
 
 #include <algorithm>
-#include <ctime>
+#include <span>
 #include <type_traits>
 
 #include "agent/safe/counters.h"
 #include "agent/safe/random.h"
 #include "agent/safe/record_stack.h"
-#include "agent/safe/sys.h"
+#include "agent/safe/stack_table.h"
 #include "agent/safe/thread_state.h"
 
 namespace profagent::safe {
@@ -23,6 +23,16 @@ std::uint64_t random_below(std::uint64_t bound) noexcept {
   ThreadState& thread = thread_state;
   if (thread.random == 0) thread.random = make_seed(&thread);
   return next_random(thread.random) % bound;
+}
+
+// So many frames that one is no longer the program's way of calling unlock().
+constexpr std::size_t kHolderDepth = 6;
+
+StackId holder_stack(const void* argument) noexcept {
+  const SafeSection section;
+  Pc pcs[kHolderDepth];
+  const Stack stack = capture_stack(static_cast<const Wait*>(argument)->caller, pcs);
+  return stack_table.intern(std::span(pcs).first(stack.depth), stack.hash);
 }
 
 // One function, because the room for the stack is the caller's frame.
@@ -63,16 +73,9 @@ void ContentionRecorder::set_labels(bool locks, bool holders) noexcept {
   update();
 }
 
-// Past libc, which the program may have an own clock_gettime in front of.
-Nanos ContentionRecorder::now() noexcept {
-  timespec time{};
-  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, reinterpret_cast<long>(&time));
-  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
-}
-
 // Go's blockevent(): a wait shorter than the rate counts rate/length times when it is chosen, so that what is
 // expected of it is one wait of its length.
-void ContentionRecorder::on_wait(const Wait& wait, Nanos duration, Pc holder) noexcept {
+void ContentionRecorder::on_wait(const Wait& wait, Nanos duration, StackId holder) noexcept {
   const std::int64_t rate = block_rate();
   if (rate <= 0) return;
   // Input that was there: nothing else tells it from input that was waited for.
@@ -92,8 +95,10 @@ void ContentionRecorder::on_wait(const Wait& wait, Nanos duration, Pc holder) no
   record(block_buckets, key, wait, count_units, static_cast<std::uint64_t>(nanos));
 }
 
-Charge ContentionRecorder::before_unlock(const void* lock, Pc caller) const noexcept {
-  const Nanos waited = lock_waiters.take_over(lock, now, caller);
+Charge ContentionRecorder::before_unlock(const Wait& unlock) const noexcept {
+  const Nanos waited = lock_waiters.take_over(
+      unlock.object, now,
+      is_telling_holders() ? LockWaiters::Releaser{holder_stack, &unlock} : LockWaiters::Releaser{});
   const std::int64_t fraction = mutex_fraction();
   if (waited == 0 || fraction <= 0) return {};
   if (fraction > 1 && random_below(static_cast<std::uint64_t>(fraction)) != 0) return {};
@@ -108,6 +113,10 @@ void ContentionRecorder::on_unlock(const Wait& unlock, const Charge& charge) noe
     key.thread = current_thread_name();
   }
   record(mutex_buckets, key, unlock, kUnit * weight, static_cast<std::uint64_t>(charge.nanos) * weight);
+}
+
+void ContentionRecorder::on_wake(const Wait& wake) noexcept {
+  static_cast<void>(lock_waiters.take_over(wake.object, now, {holder_stack, &wake}));
 }
 
 }  // namespace profagent::safe

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/contention_buckets.h"
 #include "agent/safe/lock_waiters.h"
 #include "agent/safe/look.h"
@@ -57,14 +58,17 @@ class ContentionRecorder {
   [[nodiscard]] bool is_telling_holders() const noexcept { return is_set(label_holders_); }
 
   // CLOCK_MONOTONIC, ns.
-  [[nodiscard]] static Nanos now() noexcept;
+  [[nodiscard]] static Nanos now() noexcept { return monotonic_now(); }
 
-  void on_wait(const Wait& wait, Nanos duration, Pc holder) noexcept;
+  void on_wait(const Wait& wait, Nanos duration, StackId holder) noexcept;
 
   // Before the real unlock, after which the lock may be no more.
-  [[nodiscard]] Charge before_unlock(const void* lock, Pc caller) const noexcept;
+  [[nodiscard]] Charge before_unlock(const Wait& unlock) const noexcept;
   // After it.
   void on_unlock(const Wait& unlock, const Charge& charge) noexcept;
+  // A thread that gives others what they may wait for, before it does. Only who it was: nobody is charged
+  // with a wait for what did not exist yet.
+  static void on_wake(const Wait& wake) noexcept;
 
  private:
   void update() noexcept;

@@ -75,7 +75,7 @@ std::size_t LockWaiters::line_of(const void* lock) noexcept {
 }
 
 bool LockWaiters::prepare() noexcept {
-  return lazy_array(holders_, 1) != nullptr && lazy_array(lines_, kLines) != nullptr;
+  return lazy_array(released_, kPlaces) != nullptr && lazy_array(lines_, kLines) != nullptr;
 }
 
 LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
@@ -103,11 +103,8 @@ LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
     if (times > kSumMask) break;
     next.sum = sum_word(waiters_in(present.sum) + 1, times);
     if (exchange(lines[line].entries[place], present, next)) {
-      const auto ticket = static_cast<std::uint32_t>(line * kPerLine + place + 1);
-      // What was taken over of the place's former lock lies before `now` and needs no reset.
-      if (is_first)
-        holders_.load(std::memory_order_relaxed)->holders[ticket - 1].store(0, std::memory_order_relaxed);
-      return {ticket, now};
+      // What was released at this place before lies before `now`, and needs no reset.
+      return {static_cast<std::uint32_t>(line * kPerLine + place + 1), now};
     }
   }
   count(counters.dropped_lock_waiters);
@@ -127,7 +124,7 @@ void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
     Entry next{};
     if (waiters > 1) {
       const Nanos restarted =
-          holders_.load(std::memory_order_relaxed)->taken_over[index].load(std::memory_order_acquire);
+          released_.load(std::memory_order_relaxed)[index].last_at.load(std::memory_order_relaxed);
       const std::uint64_t own = time_since_base(present.lock, std::max(ticket.since, restarted));
       next = {present.lock, sum_word(waiters - 1, times - std::min(own, times))};
     }
@@ -136,7 +133,19 @@ void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
   count(counters.dropped_lock_waiters);
 }
 
-Nanos LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept, Pc holder) noexcept {
+// Who held it long stays known for as long again: those who waited behind it are served one after the other,
+// and each of them holds it, too.
+void LockWaiters::note(Released& released, StackId holder, Nanos held, Nanos now) noexcept {
+  released.last_by.store(holder, std::memory_order_relaxed);
+  const Nanos ago = now - released.longest_at.load(std::memory_order_relaxed);
+  if (held < released.longest.load(std::memory_order_relaxed) - ago) return;
+  released.longest_by.store(holder, std::memory_order_relaxed);
+  released.longest.store(held, std::memory_order_relaxed);
+  released.longest_at.store(now, std::memory_order_relaxed);
+}
+
+Nanos LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept,
+                             const Releaser& releaser) noexcept {
   Line* lines = lines_.load(std::memory_order_acquire);
   if (lines == nullptr) return 0;
   const std::size_t line = line_of(lock);
@@ -155,19 +164,29 @@ Nanos LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept, Pc hol
       Entry next{lock_word(lock, base_of(now)), 0};
       next.sum = sum_word(waiters, waiters * time_since_base(next.lock, now));
       if (!exchange(entry, present, next)) continue;
-      if (waited > times) total += static_cast<Nanos>((waited - times) << kTimeUnitBits);
-      Holders& beside = *holders_.load(std::memory_order_relaxed);
-      beside.holders[line * kPerLine + i].store(holder, std::memory_order_relaxed);
-      beside.taken_over[line * kPerLine + i].store(now, std::memory_order_release);
+      const Nanos charged = waited > times ? static_cast<Nanos>((waited - times) << kTimeUnitBits) : 0;
+      total += charged;
+      Released& released = released_.load(std::memory_order_relaxed)[line * kPerLine + i];
+      if (releaser.stack != nullptr) {
+        note(released, releaser.stack(releaser.argument), charged / static_cast<Nanos>(waiters), now);
+      } else {
+        released.last_by.store(kNoStack, std::memory_order_relaxed);
+      }
+      released.last_at.store(now, std::memory_order_relaxed);
       break;
     }
   }
   return total;
 }
 
-Pc LockWaiters::holder(Ticket ticket) const noexcept {
-  if (ticket.place == 0) return 0;
-  return holders_.load(std::memory_order_relaxed)->holders[ticket.place - 1].load(std::memory_order_relaxed);
+StackId LockWaiters::holder(Ticket ticket) const noexcept {
+  if (ticket.place == 0) return kNoStack;
+  const Released& released = released_.load(std::memory_order_relaxed)[ticket.place - 1];
+  if (released.longest_at.load(std::memory_order_relaxed) > ticket.since)
+    return released.longest_by.load(std::memory_order_relaxed);
+  if (released.last_at.load(std::memory_order_relaxed) > ticket.since)
+    return released.last_by.load(std::memory_order_relaxed);
+  return kNoStack;
 }
 
 void LockWaiters::forget_after_fork() noexcept {

@@ -34,12 +34,19 @@ class LockWaiters {
   [[nodiscard]] Ticket join(const void* lock, Nanos now) noexcept;
   void leave(const void* lock, Ticket ticket) noexcept;
 
-  // `lock` is about to be released by the function at `holder`: what its waiters have waited since the last
-  // call, in all, ns; 0 when nobody waits. Their clocks start again.
-  [[nodiscard]] Nanos take_over(const void* lock, Nanos (*clock)() noexcept, Pc holder) noexcept;
+  // The stack of the one who releases a lock; asked for only when somebody waits.
+  struct Releaser {
+    StackId (*stack)(const void* argument) noexcept = nullptr;  // null: nobody wants to know
+    const void* argument = nullptr;
+  };
+  // `lock` is about to be released: what its waiters have waited since the last call, in all, ns; 0 when
+  // nobody waits. Their clocks start again.
+  [[nodiscard]] Nanos take_over(const void* lock, Nanos (*clock)() noexcept,
+                                const Releaser& releaser) noexcept;
 
-  // Who released the lock of this ticket last; 0: nobody yet. Before leave().
-  [[nodiscard]] Pc holder(Ticket ticket) const noexcept;
+  // Who of those that released the lock while this waiter waited had it longest, about; kNoStack: nobody, or
+  // nobody was asked. Before leave().
+  [[nodiscard]] StackId holder(Ticket ticket) const noexcept;
 
   // In the child of fork(), which has one thread: nobody waits.
   void forget_after_fork() noexcept;
@@ -56,17 +63,23 @@ class LockWaiters {
   struct alignas(64) Line {
     Entry entries[kPerLine];
   };
-  struct Holders {
-    std::atomic<Pc> holders[kLines * kPerLine];
-    std::atomic<Nanos> taken_over[kLines * kPerLine];  // when
+  // Beside an entry. Written by who is about to release the lock, so as a rule by one thread at a time.
+  struct Released {
+    std::atomic<Nanos> last_at;
+    std::atomic<Nanos> longest_at;
+    std::atomic<Nanos> longest;  // how long it was held while others waited
+    std::atomic<StackId> last_by;
+    std::atomic<StackId> longest_by;
   };
+  static constexpr std::size_t kPlaces = kLines * kPerLine;
 
   static Entry read(const Entry& entry) noexcept;
   static bool exchange(Entry& entry, const Entry& expected, const Entry& desired) noexcept;
   [[nodiscard]] static std::size_t line_of(const void* lock) noexcept;
+  static void note(Released& released, StackId holder, Nanos held, Nanos now) noexcept;
 
   std::atomic<Line*> lines_{nullptr};
-  std::atomic<Holders*> holders_{nullptr};
+  std::atomic<Released*> released_{nullptr};
 };
 
 extern constinit LockWaiters lock_waiters;

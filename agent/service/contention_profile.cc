@@ -1,5 +1,6 @@
 #include "agent/service/contention_profile.h"
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <string>
@@ -71,8 +72,32 @@ std::vector<Row> read_rows(const safe::ContentionBuckets& buckets) {
 std::vector<safe::StackId> stacks_of(const std::vector<Row>& rows) {
   std::vector<safe::StackId> stacks;
   stacks.reserve(rows.size());
-  for (const Row& row : rows) stacks.push_back(row.key.stack);
+  for (const Row& row : rows) {
+    stacks.push_back(row.key.stack);
+    if (row.key.holder != safe::kNoStack) stacks.push_back(row.key.holder);
+  }
   return stacks;
+}
+
+// A function that does nothing but to call the one that gives back: the standard library's and those of
+// many others (uv_mutex_unlock, Mutex::Unlock).
+bool is_wrapper(std::string_view name) {
+  name = name.substr(0, name.find('('));
+  if (name.starts_with("std::") || name.starts_with("__g")) return true;
+  constexpr std::string_view kEnds[] = {"unlock",    "Unlock",     "signal",     "Signal", "broadcast",
+                                        "Broadcast", "notify_one", "notify_all", "Notify", "_post"};
+  return std::any_of(std::begin(kEnds), std::end(kEnds),
+                     [=](std::string_view end) { return name.ends_with(end); });
+}
+
+// The function that gave back, whatever it called for it.
+std::string_view holder_name(const ReadableStacks& stacks, std::span<const std::uint32_t> positions) {
+  const auto name = [&](std::uint32_t position) -> std::string_view {
+    return stacks.frames()[position].resolved.symbol->name;
+  };
+  for (const std::uint32_t position : positions)
+    if (!is_wrapper(name(position))) return name(position);
+  return positions.empty() ? std::string_view() : name(positions.front());
 }
 
 // `?labels=lock,holder`
@@ -127,7 +152,6 @@ class ContentionSource final : public ProfileSource {
 
  private:
   [[nodiscard]] std::int64_t rate() const;
-  [[nodiscard]] std::map<safe::Pc, std::string> holder_names(const std::vector<Row>& rows);
   [[nodiscard]] std::map<const void*, std::string> lock_names(const std::vector<Row>& rows);
 
   const ContentionProfile& what_;
@@ -172,18 +196,6 @@ std::string ContentionSource::state() {
          std::string(what_.setting) + "\": 1}' to /debug/pprof/config";
 }
 
-std::map<safe::Pc, std::string> ContentionSource::holder_names(const std::vector<Row>& rows) {
-  std::map<safe::Pc, std::string> names;
-  for (const Row& row : rows)
-    if (row.key.holder != 0) names[row.key.holder];
-  std::vector<std::uintptr_t> pcs;
-  for (const auto& [pc, name] : names) pcs.push_back(pc);
-  const ModuleSet modules = ModuleSet::now({});
-  const std::vector<ResolvedPc> resolved = symbolizer_.resolve(modules, pcs);
-  for (std::size_t i = 0; i < pcs.size(); ++i) names[pcs[i]] = resolved[i].symbol->name;
-  return names;
-}
-
 std::map<const void*, std::string> ContentionSource::lock_names(const std::vector<Row>& rows) {
   std::map<const void*, std::string> names;
   for (const Row& row : rows)
@@ -210,8 +222,6 @@ encoder::Profile ContentionSource::profile(const Labels& labels) {
 
   const std::map<const void*, std::string> locks =
       labels.locks ? lock_names(rows) : std::map<const void*, std::string>();
-  const std::map<safe::Pc, std::string> holders =
-      labels.holders ? holder_names(rows) : std::map<safe::Pc, std::string>();
 
   std::vector<std::uint32_t> positions;
   std::vector<encoder::LocationIndex> stack;
@@ -230,7 +240,10 @@ encoder::Profile ContentionSource::profile(const Labels& labels) {
       if (const std::string& name = locks.at(row.key.lock); !name.empty()) add_label("lock_name", name);
       if (row.key.thread != safe::ThreadName{}) add_label("thread", row.key.thread.text());
     }
-    if (labels.holders && row.key.holder != 0) add_label("holder", holders.at(row.key.holder));
+    if (labels.holders && row.key.holder != safe::kNoStack) {
+      stacks.positions(row.key.holder, positions);
+      add_label("holder", holder_name(stacks, positions));
+    }
     const std::int64_t values[] = {row.count, row.nanos};
     profile.add_sample(stack, values, sample_labels);
   }

@@ -25,7 +25,7 @@ constexpr Nanos kUnit = 64;
 // Times are kept from a base that moves once a second or so.
 constexpr Nanos kBaseUnit = Nanos{1} << 30;
 constexpr Nanos kHour = 3600 * Nanos{1'000'000'000};
-constexpr Pc kHolder = 0x4711;
+constexpr StackId kHolder = 0x4711;
 
 thread_local Nanos thread_clock = 0;
 thread_local int clock_calls = 0;
@@ -34,9 +34,13 @@ Nanos read_thread_clock() noexcept {
   return thread_clock;
 }
 
-Nanos take_over_at(LockWaiters& waiters, const void* lock, Nanos now, Pc holder = kHolder) {
+StackId read_stack(const void* argument) noexcept {
+  return *static_cast<const StackId*>(argument);
+}
+
+Nanos take_over_at(LockWaiters& waiters, const void* lock, Nanos now, StackId holder = kHolder) {
   thread_clock = now;
-  return waiters.take_over(lock, read_thread_clock, holder);
+  return waiters.take_over(lock, read_thread_clock, {read_stack, &holder});
 }
 
 const void* lock_at(std::uintptr_t number) {
@@ -209,16 +213,43 @@ TEST_CASE("who finds no room waits unannounced, and is counted") {
   CHECK(counters.dropped_lock_waiters == dropped + 1);
 }
 
-TEST_CASE("a waiter can ask who gave its lock back last") {
+TEST_CASE("a waiter can ask who had its lock longest while it waited") {
   const auto waiters = make_waiters();
   const LockWaiters::Ticket ticket = waiters->join(lock_at(1), 0);
   const LockWaiters::Ticket other = waiters->join(lock_at(2), 0);
-  CHECK(waiters->holder(ticket) == 0);
-  CHECK(take_over_at(*waiters, lock_at(1), 64, 0x100) == 64);
+  CHECK(waiters->holder(ticket) == kNoStack);
+  CHECK(take_over_at(*waiters, lock_at(1), 64'000, 0x100) == 64'000);
   CHECK(waiters->holder(ticket) == 0x100);
-  CHECK(take_over_at(*waiters, lock_at(1), 128, 0x200) == 64);
-  CHECK(waiters->holder(ticket) == 0x200);
-  CHECK(waiters->holder(other) == 0);
+  // Those that were served next have held it, too, but not for long.
+  CHECK(take_over_at(*waiters, lock_at(1), 65'280, 0x200) == 1'280);
+  CHECK(waiters->holder(ticket) == 0x100);
+  CHECK(waiters->holder(other) == kNoStack);
+  // Who came after the long one is gone has waited for the short ones.
+  const LockWaiters::Ticket late = waiters->join(lock_at(1), 65'280);
+  CHECK(waiters->holder(late) == kNoStack);
+  CHECK(take_over_at(*waiters, lock_at(1), 66'560, 0x300) == 2'560);
+  CHECK(waiters->holder(late) == 0x300);
+  CHECK(waiters->holder(ticket) == 0x100);
+  // As long as it held the lock again, it is remembered; then anybody is longer.
+  CHECK(take_over_at(*waiters, lock_at(1), 130'560, 0x400) == 128'000);
+  CHECK(waiters->holder(ticket) == 0x400);
+}
+
+TEST_CASE("nobody is asked for a stack when nobody waits, or nobody wants to know") {
+  const auto waiters = make_waiters();
+  static int asked;
+  asked = 0;
+  const LockWaiters::Releaser releaser{[](const void*) noexcept {
+                                         ++asked;
+                                         return StackId{7};
+                                       },
+                                       nullptr};
+  CHECK(waiters->take_over(lock_at(1), read_thread_clock, releaser) == 0);
+  const LockWaiters::Ticket ticket = waiters->join(lock_at(1), 0);
+  thread_clock = 6'400;
+  CHECK(waiters->take_over(lock_at(1), read_thread_clock, {}) == 6'400);
+  CHECK(waiters->holder(ticket) == kNoStack);
+  CHECK(asked == 0);
 }
 
 TEST_CASE("without memory nobody is entered, and nothing breaks") {
@@ -289,7 +320,7 @@ TEST_CASE("an entry that is given to another lock is never mistaken") {
   std::atomic<int> entered{0};
   test::run_threads(kThreads, [&](int thread) {
     const auto pace = static_cast<Nanos>(thread + 1) * 1000 * kUnit;
-    const auto holder = static_cast<Pc>(thread + 1);
+    const auto holder = static_cast<StackId>(thread + 1);
     for (int round = 0; round < kRounds; ++round) {
       // Apart by hours, so that another's base is far off.
       const Nanos begin = thread * kHour + round * kUnit;
@@ -356,7 +387,7 @@ TEST_CASE("a storm of threads that wait, leave and take over charges what was wa
       held = &lock;
       lock.now += kHeld;
       std::this_thread::yield();  // others come and find the lock taken
-      taken += waiters->take_over(&lock, read_clock_of_held, kHolder);
+      taken += waiters->take_over(&lock, read_clock_of_held, {read_stack, &kHolder});
       lock.last_take_over = lock.now;
       lock.mutex.unlock();
     }

@@ -1,0 +1,19 @@
+// CLOCK_MONOTONIC without libc's clock_gettime(), which the program may have one of its own in front of. Any
+// thread, also in signal handlers.
+#pragma once
+
+#include <ctime>
+
+#include "agent/safe/types.h"
+
+namespace profagent::safe {
+
+// The kernel's function in the vDSO: a tenth of the system call's time.
+using ClockFunction = int (*)(clockid_t, timespec*);
+// At load. Null: by system call.
+void set_clock_function(ClockFunction function) noexcept;
+
+// ns.
+[[nodiscard]] Nanos monotonic_now() noexcept;
+
+}  // namespace profagent::safe
