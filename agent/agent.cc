@@ -238,6 +238,13 @@ void on_fork_child() noexcept {
   safe::unlock_walk_caches_after_fork();
   safe::cpu_recorder.forget_after_fork();
   safe::lock_waiters.forget_after_fork();
+  // What a request of the parent's has asked for ends with it.
+  const bool serves = safe::settings.follow_fork.load(std::memory_order_relaxed) != 0;
+  safe::contention_recorder.set_labels(false, false);
+  safe::contention_recorder.set_block_rate(
+      serves ? safe::settings.block_profile_rate.load(std::memory_order_relaxed) : 0);
+  safe::contention_recorder.set_mutex_fraction(
+      serves ? safe::settings.mutex_profile_fraction.load(std::memory_order_relaxed) : 0);
   hooks::forget_births_after_fork();
   safe::threads.on_fork_child();
   agent.listeners.close_all();
@@ -245,7 +252,7 @@ void on_fork_child() noexcept {
   agent.paused = false;
   agent.rung = false;
   ++agent.forks;
-  if (safe::settings.follow_fork.load(std::memory_order_relaxed) == 0) return;
+  if (!serves) return;
   agent.reopen = true;
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
   safe::HeapRecorder::look_soon();
@@ -254,14 +261,14 @@ void on_fork_child() noexcept {
 // Which the loader knows under this name; it is not there under valgrind.
 safe::ClockFunction find_clock() noexcept {
   void* const vdso = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD);
-  return vdso == nullptr ? nullptr
-                         : reinterpret_cast<safe::ClockFunction>(dlsym(vdso, "__vdso_clock_gettime"));
+  void* const function = vdso == nullptr ? nullptr : dlsym(vdso, "__vdso_clock_gettime");
+  static_cast<void>(dlerror());  // or the program's next one would get ours
+  return reinterpret_cast<safe::ClockFunction>(function);
 }
 
 [[gnu::constructor]] void on_load(int argc, char** argv, char** environment) {
   hooks::real::resolve();
   hooks::leave_frees_alone();
-  safe::set_clock_function(find_clock());
   safe::read_settings(environment);
   safe::arena.set_limit(static_cast<std::size_t>(safe::settings.max_memory.load(std::memory_order_relaxed)));
   agent.program = identify_program();
@@ -272,6 +279,7 @@ safe::ClockFunction find_clock() noexcept {
     return;
   }
 
+  safe::set_clock_function(find_clock());
   safe::skip_frames_of(reinterpret_cast<std::uintptr_t>(__ehdr_start),
                        reinterpret_cast<std::uintptr_t>(etext));
   agent.cmdline = copy_cmdline(argc, argv);
@@ -293,6 +301,7 @@ safe::ClockFunction find_clock() noexcept {
   agent.pid = safe::sys::getpid();
   open_listeners();
   if (!agent.listeners.any()) return;
+  safe::threads.let_waiters_claim(true);
   safe::events.deferred.store(do_deferred, std::memory_order_release);
   safe::events.rights_will_change.store(on_rights_will_change, std::memory_order_release);
   safe::events.rights_changed.store(on_rights_changed, std::memory_order_release);

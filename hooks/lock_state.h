@@ -1,6 +1,6 @@
-// What glibc's locks say about themselves: struct __pthread_mutex_s, whose layout is part of its ABI, struct
-// __pthread_rwlock_arch_t as it is used since glibc 2.25, and the semaphore of nptl/internaltypes.h. Only for
-// one that the calling thread is about to use: it cannot be gone.
+// What glibc's locks say about themselves: struct __pthread_mutex_s and struct __pthread_rwlock_arch_t, whose
+// layouts are part of its ABI, and the semaphore of nptl/internaltypes.h. Only for one that the calling
+// thread is about to use: it cannot be gone.
 #pragma once
 
 #include <pthread.h>
@@ -9,23 +9,21 @@
 
 #include "agent/safe/look.h"
 #include "agent/safe/sys.h"
+#include "agent/safe/thread_state.h"
+#include "agent/safe/threads.h"
 
 namespace profagent::hooks {
 
 namespace mutex_bits {
-constexpr int kKind = 3;
+constexpr int kType = 3;
 constexpr int kRobust = 16;
+constexpr int kInherits = 32;
+constexpr int kShared = 128;
 }  // namespace mutex_bits
 
 // Somebody has it, perhaps the calling thread.
 [[nodiscard]] inline bool is_taken(const pthread_mutex_t* mutex) noexcept {
   return !safe::equals<0>(mutex->__data.__lock);
-}
-
-// Whether a thread may sleep until the caller, who has it, gives it back. A thread says so in the lock's word
-// before it sleeps, by 2 or a high bit. One that only spins is not seen.
-[[nodiscard]] inline bool may_have_sleepers(const pthread_mutex_t* mutex) noexcept {
-  return !safe::equals<1>(mutex->__data.__lock);
 }
 
 // glibc 2.36's pthread_mutex_trylock() on a robust mutex that cannot be recovered answers so, but leaves it
@@ -34,23 +32,26 @@ constexpr int kRobust = 16;
   return (mutex->__data.__kind & mutex_bits::kRobust) == 0;
 }
 
+// Whether who waits for the lock waits in this process: others' unlocks are not seen.
+[[nodiscard]] inline bool is_private(const pthread_mutex_t* mutex) noexcept {
+  return (mutex->__data.__kind & mutex_bits::kShared) == 0;
+}
+[[nodiscard]] inline bool is_private(const pthread_rwlock_t* lock) noexcept {
+  return lock->__data.__shared == 0;
+}
+
 // Whether an unlock will give the mutex back: not the inner one of a recursive mutex, nor that of a thread
 // which does not own it and will be told so.
 [[nodiscard]] inline bool gives_back(const pthread_mutex_t* mutex) noexcept {
-  const int kind = mutex->__data.__kind & mutex_bits::kKind;
-  if (kind != PTHREAD_MUTEX_RECURSIVE && kind != PTHREAD_MUTEX_ERRORCHECK) return true;
-  if (mutex->__data.__owner != safe::sys::gettid()) return false;
-  return kind != PTHREAD_MUTEX_RECURSIVE || mutex->__data.__count == 1;
-}
-
-// The same of a read-write lock: who sleeps has marked one of the words that it may sleep at.
-[[nodiscard]] inline bool may_have_sleepers(const pthread_rwlock_t* lock) noexcept {
-  constexpr unsigned kFutexUsed = 2;
-  constexpr unsigned kReadersWait = 4;
-  const unsigned futexes = __atomic_load_n(&lock->__data.__wrphase_futex, __ATOMIC_RELAXED) |
-                           __atomic_load_n(&lock->__data.__writers_futex, __ATOMIC_RELAXED);
-  const unsigned readers = __atomic_load_n(&lock->__data.__readers, __ATOMIC_RELAXED);
-  return ((futexes & kFutexUsed) | (readers & kReadersWait)) != 0;
+  const int kind = mutex->__data.__kind;
+  const int type = kind & mutex_bits::kType;
+  const bool asks_owner = (kind & (mutex_bits::kRobust | mutex_bits::kInherits)) != 0 ||
+                          type == PTHREAD_MUTEX_RECURSIVE || type == PTHREAD_MUTEX_ERRORCHECK;
+  if (!asks_owner) return true;
+  const safe::ThreadSlot* slot = safe::thread_state.slot;
+  const pid_t own = slot != nullptr ? slot->tid.load(std::memory_order_relaxed) : safe::sys::gettid();
+  if (mutex->__data.__owner != own) return false;
+  return type != PTHREAD_MUTEX_RECURSIVE || mutex->__data.__count == 1;
 }
 
 // Asked, not tried: sem_wait() acts on a cancellation even when it has not to wait.

@@ -1,31 +1,27 @@
-// Calls by which a thread, or all threads at once, get other rights. With a thread of ours about they would
-// go wrong: glibc aborts the process when threads disagree about their user, the kernel refuses a new user
-// namespace, and ours would stay behind with the old rights. So our thread is ended and
-// joined first, and comes back when the program goes on.
+// Calls by which a thread, or all threads at once, get other rights (rights.h).
 #include <cstddef>
 
 #include <sys/types.h>
 
-#include "agent/safe/events.h"
-#include "agent/safe/thread_state.h"
 #include "hooks/export.h"
 #include "hooks/real.h"
+#include "hooks/rights.h"
 
 namespace profagent::hooks {
 
 namespace {
 
+constexpr int kSetSeccomp = 22;
+
 // From <linux/prctl.h>: what changes the calling thread alone, where the others must not differ.
 bool changes_rights(int prctl_option) {
   constexpr int kKeepCaps = 8;
-  constexpr int kSetSeccomp = 22;
   constexpr int kDropBoundingCap = 24;
   constexpr int kSetSecureBits = 28;
   constexpr int kSetNoNewPrivs = 38;
   constexpr int kAmbientCaps = 47;
   switch (prctl_option) {
     case kKeepCaps:
-    case kSetSeccomp:
     case kDropBoundingCap:
     case kSetSecureBits:
     case kSetNoNewPrivs:
@@ -34,18 +30,6 @@ bool changes_rights(int prctl_option) {
     default:
       return false;
   }
-}
-
-template <typename Call>
-int without_our_thread(Call call) {
-  {
-    const safe::SafeSection keeps_errno;
-    safe::raise(safe::events.rights_will_change);
-  }
-  const int result = call();
-  const safe::SafeSection keeps_errno;
-  safe::raise(safe::events.rights_changed);
-  return result;
 }
 
 }  // namespace
@@ -121,8 +105,10 @@ int setns(int descriptor, int type) {
 // is one that the kernel does not look at.
 PROFAGENT_EXPORT(prctl)
 int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
-  if (!changes_rights(option)) return real::prctl(option, a, b, c, d);
-  return without_our_thread([=] { return real::prctl(option, a, b, c, d); });
+  const auto call = [=] { return real::prctl(option, a, b, c, d); };
+  if (option == kSetSeccomp) return installing_filter(call);
+  if (!changes_rights(option)) return call();
+  return without_our_thread(call);
 }
 
 }  // extern "C"

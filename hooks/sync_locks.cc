@@ -39,15 +39,23 @@ template <auto& real, typename... Arguments>
 
 template <auto& real, typename Mutex>
 [[gnu::noinline]] int unlock_and_charge(Mutex* mutex) {
-  if (!gives_back(state_of(mutex))) return real(mutex);
+  if (!safe::lock_waiters.may_have(mutex) || !is_private(state_of(mutex)) || !gives_back(state_of(mutex)))
+    return real(mutex);
   return unlock_watched<WaitKind::kMutex, real>(mutex);
 }
 
 template <auto& real, typename Mutex>
 [[gnu::always_inline]] inline int unlock_mutex(Mutex* mutex) {
-  if (safe::contention_recorder.is_watching_locks() && may_have_sleepers(state_of(mutex))) [[unlikely]]
+  if (safe::contention_recorder.is_watching_locks() && safe::lock_waiters.is_anybody_waiting()) [[unlikely]]
     return unlock_and_charge<real>(mutex);
   return real(mutex);
+}
+
+// What is refused whether the lock is free or not must not be had by trying.
+bool is_valid(const timespec* until, clockid_t clock = CLOCK_REALTIME) {
+  constexpr long kNanosPerSecond = 1'000'000'000;
+  if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC) return false;
+  return until == nullptr || (until->tv_nsec >= 0 && until->tv_nsec < kNanosPerSecond);
 }
 
 template <auto& real, auto& real_try, typename... Arguments>
@@ -56,9 +64,14 @@ template <auto& real, auto& real_try, typename... Arguments>
   return wait_for_lock<WaitKind::kRwlock, real>(lock, arguments...);
 }
 
+[[gnu::noinline]] int unlock_and_charge_rwlock(pthread_rwlock_t* lock) {
+  if (!safe::lock_waiters.may_have(lock) || !is_private(lock)) return real::pthread_rwlock_unlock(lock);
+  return unlock_watched<WaitKind::kRwlock, real::pthread_rwlock_unlock>(lock);
+}
+
 int unlock_rwlock(pthread_rwlock_t* lock) {
-  if (safe::contention_recorder.is_watching_locks() && may_have_sleepers(lock)) [[unlikely]]
-    return unlock_watched<WaitKind::kRwlock, real::pthread_rwlock_unlock>(lock);
+  if (safe::contention_recorder.is_watching_locks() && safe::lock_waiters.is_anybody_waiting()) [[unlikely]]
+    return unlock_and_charge_rwlock(lock);
   return real::pthread_rwlock_unlock(lock);
 }
 
@@ -78,6 +91,7 @@ int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* until) {
 
 PROFAGENT_EXPORT(pthread_mutex_clocklock)
 int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock, const timespec* until) {
+  if (!is_valid(nullptr, clock)) return real::pthread_mutex_clocklock(mutex, clock, until);
   return lock_pthread_mutex<real::pthread_mutex_clocklock>(mutex, clock, until);
 }
 
@@ -104,11 +118,13 @@ int pthread_rwlock_rdlock(pthread_rwlock_t* lock) {
 
 PROFAGENT_EXPORT(pthread_rwlock_timedrdlock)
 int pthread_rwlock_timedrdlock(pthread_rwlock_t* lock, const timespec* until) {
+  if (!is_valid(until)) return real::pthread_rwlock_timedrdlock(lock, until);
   return lock_rwlock<real::pthread_rwlock_timedrdlock, real::pthread_rwlock_tryrdlock>(lock, until);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_clockrdlock)
 int pthread_rwlock_clockrdlock(pthread_rwlock_t* lock, clockid_t clock, const timespec* until) {
+  if (!is_valid(until, clock)) return real::pthread_rwlock_clockrdlock(lock, clock, until);
   return lock_rwlock<real::pthread_rwlock_clockrdlock, real::pthread_rwlock_tryrdlock>(lock, clock, until);
 }
 
@@ -119,11 +135,13 @@ int pthread_rwlock_wrlock(pthread_rwlock_t* lock) {
 
 PROFAGENT_EXPORT(pthread_rwlock_timedwrlock)
 int pthread_rwlock_timedwrlock(pthread_rwlock_t* lock, const timespec* until) {
+  if (!is_valid(until)) return real::pthread_rwlock_timedwrlock(lock, until);
   return lock_rwlock<real::pthread_rwlock_timedwrlock, real::pthread_rwlock_trywrlock>(lock, until);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_clockwrlock)
 int pthread_rwlock_clockwrlock(pthread_rwlock_t* lock, clockid_t clock, const timespec* until) {
+  if (!is_valid(until, clock)) return real::pthread_rwlock_clockwrlock(lock, clock, until);
   return lock_rwlock<real::pthread_rwlock_clockwrlock, real::pthread_rwlock_trywrlock>(lock, clock, until);
 }
 

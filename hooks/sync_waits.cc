@@ -1,8 +1,10 @@
-// Condition variables, semaphores, barriers, futexes, the end of a thread. Most are cancellation points.
+// Condition variables, semaphores, barriers, the end of a thread. Most are cancellation points.
 // Those who wake are hooked for the name of who did.
-#include <linux/futex.h>
+#include <cerrno>
+#include <ctime>
+
+#include <pthread.h>
 #include <semaphore.h>
-#include <sys/syscall.h>
 #include <threads.h>
 
 #include "hooks/export.h"
@@ -15,20 +17,43 @@ using safe::WaitKind;
 
 namespace {
 
+// As sem_wait() does it: it acts on a cancellation even when it has not to wait.
+bool takes_unit(sem_t* semaphore) {
+  pthread_testcancel();
+  const int saved_errno = errno;
+  if (real::sem_trywait(semaphore) == 0) return true;
+  errno = saved_errno;
+  return false;
+}
+
+// What is refused whether there is a unit or not.
+bool is_valid() {
+  return true;
+}
+bool is_valid(const timespec* until) {
+  constexpr long kNanosPerSecond = 1'000'000'000;
+  return until->tv_nsec >= 0 && until->tv_nsec < kNanosPerSecond;
+}
+bool is_valid(clockid_t clock, const timespec* until) {
+  return (clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC) && is_valid(until);
+}
+
 template <auto& real, typename... Arguments>
-[[gnu::always_inline]] inline int wait_for_unit(sem_t* semaphore, Arguments... arguments) {
-  if (has_units(semaphore)) return real(semaphore, arguments...);
+[[gnu::noinline]] int take_or_wait_for_unit(sem_t* semaphore, Arguments... arguments) {
+  if (safe::contention_recorder.is_timing() && is_valid(arguments...) && takes_unit(semaphore)) return 0;
   return wait_in<WaitKind::kSemaphore, real, Entered::kWhileHoldersAreTold>(
       static_cast<const void*>(semaphore), semaphore, arguments...);
 }
 
-const void* object_of(pthread_t thread) {
-  return reinterpret_cast<const void*>(thread);
+template <auto& real, typename... Arguments>
+[[gnu::always_inline]] inline int wait_for_unit(sem_t* semaphore, Arguments... arguments) {
+  if (safe::contention_recorder.is_timing() || !has_units(semaphore)) [[unlikely]]
+    return take_or_wait_for_unit<real>(semaphore, arguments...);
+  return real(semaphore, arguments...);
 }
 
-bool is_wait(long futex_operation) {
-  const long command = futex_operation & FUTEX_CMD_MASK;
-  return command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET || command == FUTEX_LOCK_PI;
+const void* object_of(pthread_t thread) {
+  return reinterpret_cast<const void*>(thread);
 }
 
 }  // namespace
@@ -146,13 +171,6 @@ int pthread_clockjoin_np(pthread_t thread, void** result, clockid_t clock, const
 PROFAGENT_EXPORT(thrd_join)
 int thrd_join(thrd_t thread, int* result) {
   return wait_in<WaitKind::kJoin, real::thrd_join>(object_of(thread), thread, result);
-}
-
-// How absl::Mutex, Rust's standard locks and C++20's atomic::wait block.
-PROFAGENT_EXPORT(syscall)
-long syscall(long number, long a, long b, long c, long d, long e, long f) {
-  if (number != SYS_futex || !is_wait(b)) return real::syscall(number, a, b, c, d, e, f);
-  return wait_in<WaitKind::kFutex, real::syscall>(reinterpret_cast<const void*>(a), number, a, b, c, d, e, f);
 }
 
 }  // extern "C"

@@ -20,7 +20,12 @@ namespace profagent::hooks {
 
 struct WaitBegin {
   safe::WaitSite* site = nullptr;
-  safe::Nanos at = 0;  // 0: not timed
+  // What the thread waited for when a signal handler came, which waits now.
+  safe::WaitKind outer_kind = safe::WaitKind::kNone;
+  const void* outer_object = nullptr;
+  safe::StartFrame outer_caller;
+  safe::Nanos at = 0;         // 0: not timed
+  const void* key = nullptr;  // under which it is entered
   safe::LockWaiters::Ticket ticket;
 };
 
@@ -36,8 +41,9 @@ void record_unlock(const safe::Wait& unlock, const safe::Charge& charge) noexcep
 void record_wake(const safe::Wait& wake) noexcept;
 
 // Our own thread's waits, and those that an allocator makes inside one of our hooks, are nobody's business.
-[[nodiscard]] inline bool is_outside() noexcept {
-  return safe::thread_state.section == 0 && !safe::thread_state.is_agent;
+[[nodiscard, gnu::always_inline]] inline bool is_outside() noexcept {
+  return !safe::thread_state.is_agent &&
+         !safe::Section::is_open(reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)));
 }
 
 // What the threads library answers to a call that it does not carry out.
@@ -46,16 +52,21 @@ void record_wake(const safe::Wait& wake) noexcept;
 }
 
 // Calls `real`, one of the pointers of hooks/real.h, for a thread that waits for `object`, or may have to; by
-// `call`, where that needs something more.
-template <safe::WaitKind kind, auto& real, Entered entered = Entered::kNever, auto& call = real,
-          typename... Arguments>
-[[gnu::noinline]] auto wait_in(const void* object, Arguments... arguments) {
+// `call`, where that needs something more. Into the function that the program has called, or jumped to by it.
+template <safe::WaitKind kind, auto& real, Entered entered, auto& call, typename... Arguments>
+[[gnu::always_inline]] inline auto wait_here(const void* object, Arguments... arguments) {
   if (!is_outside()) return call(arguments...);
   const safe::Wait wait{kind, object, reinterpret_cast<safe::Pc>(real), safe::caller_frame()};
   const WaitBegin begin = begin_wait(wait, entered);
   const auto result = call(arguments...);
   end_wait(begin, wait, entered != Entered::kWhileLocksAreWatched || !is_refusal(static_cast<int>(result)));
   return result;
+}
+
+template <safe::WaitKind kind, auto& real, Entered entered = Entered::kNever, auto& call = real,
+          typename... Arguments>
+[[gnu::noinline]] auto wait_in(const void* object, Arguments... arguments) {
+  return wait_here<kind, real, entered, call>(object, arguments...);
 }
 
 // For a lock that was found taken.
@@ -91,7 +102,8 @@ template <auto& real, typename Object>
   return real(object);
 }
 
-// A wait that releases a mutex first, and takes it again out of our sight.
+// A wait that releases a mutex first, and takes it again out of our sight. What others have waited for the
+// mutex is recorded before: the wait may never end.
 template <auto& real, typename Cond, typename Mutex, typename... Arguments>
 [[gnu::noinline]] auto wait_for_cond(Cond* cond, Mutex* mutex, Arguments... arguments) {
   if (!is_outside()) return real(cond, mutex, arguments...);
@@ -99,13 +111,13 @@ template <auto& real, typename Cond, typename Mutex, typename... Arguments>
   const auto function = reinterpret_cast<safe::Pc>(real);
   const safe::Wait unlock{safe::WaitKind::kMutex, mutex, function, caller};
   const safe::Wait wait{safe::WaitKind::kCond, cond, function, caller};
-  safe::Charge charge;
-  if (may_have_sleepers(state_of(mutex)) && gives_back(state_of(mutex))) charge = before_unlock(unlock);
+  if (safe::contention_recorder.is_watching_locks() && safe::lock_waiters.may_have(mutex) &&
+      is_private(state_of(mutex)) && gives_back(state_of(mutex))) {
+    if (const safe::Charge charge = before_unlock(unlock); charge.nanos != 0) record_unlock(unlock, charge);
+  }
   const WaitBegin begin = begin_wait(wait, Entered::kWhileHoldersAreTold);
   const auto result = real(cond, mutex, arguments...);
-  const bool refused = is_refusal(static_cast<int>(result));
-  end_wait(begin, wait, !refused);
-  if (charge.nanos != 0 && !refused) record_unlock(unlock, charge);
+  end_wait(begin, wait, !is_refusal(static_cast<int>(result)));
   return result;
 }
 

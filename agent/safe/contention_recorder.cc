@@ -38,6 +38,8 @@ StackId holder_stack(const void* argument) noexcept {
 // One function, because the room for the stack is the caller's frame.
 void record(ContentionBuckets& buckets, ContentionKey key, const Wait& wait, std::uint64_t count_units,
             std::uint64_t nanos) noexcept {
+  // Rows that only labels tell apart must not take the room of stacks: they may come in any number.
+  if (buckets.size() >= kMaxContentionBuckets / 2) key = ContentionKey();
   const std::size_t depth = recorded_depth();
   auto* pcs = static_cast<Pc*>(__builtin_alloca(depth * sizeof(Pc)));
   key.stack = record_stack_under(wait.function, wait.caller, {pcs, depth});
@@ -116,7 +118,7 @@ void ContentionRecorder::on_unlock(const Wait& unlock, const Charge& charge) noe
 }
 
 void ContentionRecorder::on_wake(const Wait& wake) noexcept {
-  static_cast<void>(lock_waiters.take_over(wake.object, now, {holder_stack, &wake}));
+  static_cast<void>(lock_waiters.take_over(LockWaiters::wakeable(wake.object), now, {holder_stack, &wake}));
 }
 
 }  // namespace profagent::safe

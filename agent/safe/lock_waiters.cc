@@ -81,6 +81,7 @@ bool LockWaiters::prepare() noexcept {
 LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
   Line* lines = lines_.load(std::memory_order_acquire);
   if (lines == nullptr) return {};
+  waiting_.fetch_add(1, std::memory_order_relaxed);
   const std::size_t line = line_of(lock);
   for (int attempt = 0; attempt < kMaxTries; ++attempt) {
     std::size_t place = kPerLine;
@@ -107,8 +108,30 @@ LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
       return {static_cast<std::uint32_t>(line * kPerLine + place + 1), now};
     }
   }
+  waiting_.fetch_sub(1, std::memory_order_relaxed);
   count(counters.dropped_lock_waiters);
   return {};
+}
+
+bool LockWaiters::may_have(const void* lock) const noexcept {
+  const Line* lines = lines_.load(std::memory_order_acquire);
+  if (lines == nullptr) return false;
+  for (const Entry& entry : lines[line_of(lock)].entries) {
+    if (is_of(__atomic_load_n(&entry.lock, __ATOMIC_RELAXED), lock)) return true;
+  }
+  return false;
+}
+
+void LockWaiters::forget_wakeables() noexcept {
+  Line* lines = lines_.load(std::memory_order_acquire);
+  for (std::size_t i = 0; lines != nullptr && i < kLines; ++i) {
+    for (Entry& entry : lines[i].entries) {
+      const Entry present = read(entry);
+      const std::uint64_t waiters = waiters_in(present.sum);
+      if ((present.lock & 1) == 0 || waiters == 0 || !exchange(entry, present, Entry{})) continue;
+      waiting_.fetch_sub(static_cast<std::int32_t>(waiters), std::memory_order_relaxed);
+    }
+  }
 }
 
 void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
@@ -128,7 +151,10 @@ void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
       const std::uint64_t own = time_since_base(present.lock, std::max(ticket.since, restarted));
       next = {present.lock, sum_word(waiters - 1, times - std::min(own, times))};
     }
-    if (exchange(entry, present, next)) return;
+    if (exchange(entry, present, next)) {
+      waiting_.fetch_sub(1, std::memory_order_relaxed);
+      return;
+    }
   }
   count(counters.dropped_lock_waiters);
 }
@@ -144,8 +170,7 @@ void LockWaiters::note(Released& released, StackId holder, Nanos held, Nanos now
   released.longest_at.store(now, std::memory_order_relaxed);
 }
 
-Nanos LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept,
-                             const Releaser& releaser) noexcept {
+Nanos LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept, const Releaser& releaser) noexcept {
   Line* lines = lines_.load(std::memory_order_acquire);
   if (lines == nullptr) return 0;
   const std::size_t line = line_of(lock);
@@ -190,6 +215,7 @@ StackId LockWaiters::holder(Ticket ticket) const noexcept {
 }
 
 void LockWaiters::forget_after_fork() noexcept {
+  waiting_.store(0, std::memory_order_relaxed);
   Line* lines = lines_.load(std::memory_order_relaxed);
   for (std::size_t i = 0; lines != nullptr && i < kLines; ++i) lines[i] = {};
 }

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "agent/safe/look.h"
 #include "agent/safe/types.h"
 
 namespace profagent::safe {
@@ -33,6 +34,19 @@ class LockWaiters {
   // The calling thread is about to wait for `lock`. No ticket when the line is full (counted).
   [[nodiscard]] Ticket join(const void* lock, Nanos now) noexcept;
   void leave(const void* lock, Ticket ticket) noexcept;
+
+  // What somebody waits for that is no lock (a condition, a semaphore) goes under an address that no lock
+  // has: its waiters may be left behind by cancellation, and no lock must be charged for them.
+  [[nodiscard]] static const void* wakeable(const void* object) noexcept {
+    return static_cast<const char*>(object) + 1;
+  }
+  // Takes all of those out. Our thread.
+  void forget_wakeables() noexcept;
+
+  // Somebody waits, for whatever lock: one look at a word that nobody writes to while nobody waits.
+  [[nodiscard, gnu::always_inline]] bool is_anybody_waiting() const noexcept { return !is_zero(waiting_); }
+  // False: nobody who began to wait for `lock` before this call has to be charged to anybody.
+  [[nodiscard]] bool may_have(const void* lock) const noexcept;
 
   // The stack of the one who releases a lock; asked for only when somebody waits.
   struct Releaser {
@@ -78,10 +92,13 @@ class LockWaiters {
   [[nodiscard]] static std::size_t line_of(const void* lock) noexcept;
   static void note(Released& released, StackId holder, Nanos held, Nanos now) noexcept;
 
+  // How many are entered. One is added before it is entered, so who reads 0 has unlocked before that.
+  std::atomic<std::int32_t> waiting_{0};
   std::atomic<Line*> lines_{nullptr};
   std::atomic<Released*> released_{nullptr};
 };
 
-extern constinit LockWaiters lock_waiters;
+// Hidden, so that hooks find it without a table.
+[[gnu::visibility("hidden")]] extern constinit LockWaiters lock_waiters;
 
 }  // namespace profagent::safe

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 
 namespace profagent::safe {
 
@@ -12,6 +13,13 @@ template <int kNumber>
   bool equal;
   asm volatile("cmpl %2, %1" : "=@ccz"(equal) : "m"(word), "i"(kNumber));
   return equal;
+}
+
+[[nodiscard, gnu::always_inline]] inline bool is_zero(const std::atomic<std::int32_t>& word) noexcept {
+  static_assert(sizeof word == 4);
+  bool zero;
+  asm volatile("cmpl $0, %1" : "=@ccz"(zero) : "m"(word));
+  return zero;
 }
 
 [[nodiscard, gnu::always_inline]] inline bool is_set(const std::atomic<bool>& flag) noexcept {

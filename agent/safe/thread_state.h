@@ -50,6 +50,15 @@ class Section {
   Section(const Section&) = delete;
   Section& operator=(const Section&) = delete;
   [[nodiscard]] bool is_outermost() const noexcept { return outermost_; }
+  // Whether one is open; one that was left, as seen from `place`, is closed first.
+  [[nodiscard]] static bool is_open(std::uintptr_t place) noexcept {
+    if (thread_state.section == 0) [[likely]]
+      return false;
+    if (!was_left(thread_state.section, place)) return true;
+    thread_state.is_composed = false;
+    thread_state.section = 0;
+    return false;
+  }
 
  private:
   static bool enter(std::uintptr_t here) noexcept {

@@ -11,6 +11,8 @@
 
 #include <sys/types.h>
 
+#include "agent/safe/look.h"
+#include "agent/safe/thread_state.h"
 #include "agent/safe/waits.h"
 
 namespace profagent::safe {
@@ -31,6 +33,13 @@ class Threads {
 
   // The calling thread's slot, claimed on first use; nullptr when the table is full (counted).
   ThreadSlot* current() noexcept;
+
+  // The same for a thread that is about to wait: claimed only while that is allowed. It takes system calls,
+  // so it is not in programs that are not profiled, nor once the program has a system call filter.
+  ThreadSlot* current_of_waiter() noexcept {
+    return thread_state.slot != nullptr || !is_set(waiters_claim_) ? thread_state.slot : current();
+  }
+  void let_waiters_claim(bool may) noexcept { waiters_claim_.store(may, std::memory_order_relaxed); }
 
   // Frees the slots of threads that are gone. Our thread only.
   void reclaim() noexcept;
@@ -64,6 +73,7 @@ class Threads {
   std::atomic<ThreadSlot*> slabs_[kMaxThreads / kSlabSize] = {};
   std::atomic<std::size_t> used_{0};  // slots below were given out at least once
   std::atomic<std::size_t> free_{0};  // about how many of them are free again
+  std::atomic<bool> waiters_claim_{false};
 };
 
 extern constinit Threads threads;

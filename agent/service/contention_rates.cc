@@ -14,6 +14,8 @@ using safe::contention_recorder;
 ContentionRates::Request::Request(ContentionRates& rates, ContentionKind kind, std::int64_t rate, bool locks,
                                   bool holders)
     : rates_(rates), kind_(kind), rate_(rate), locks_(locks), holders_(holders) {
+  // What may throw comes first.
+  if (!safe::lock_waiters.prepare()) throw std::bad_alloc();
   rates_.requests_.push_back(this);
   rates_.update();
 }
@@ -43,7 +45,9 @@ void ContentionRates::update() {
   };
   const bool holders = any(&Request::holders_);
   if ((mutex != 0 || holders) && !safe::lock_waiters.prepare()) throw std::bad_alloc();
+  const bool told = contention_recorder.is_telling_holders();
   contention_recorder.set_labels(any(&Request::locks_), holders);
+  if (told && !holders) safe::lock_waiters.forget_wakeables();
   contention_recorder.set_block_rate(block);
   contention_recorder.set_mutex_fraction(mutex);
 }

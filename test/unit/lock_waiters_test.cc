@@ -235,6 +235,31 @@ TEST_CASE("a waiter can ask who had its lock longest while it waited") {
   CHECK(waiters->holder(ticket) == 0x400);
 }
 
+TEST_CASE("whether anybody waits for a lock shows without a search") {
+  const auto waiters = make_waiters();
+  CHECK_FALSE(waiters->is_anybody_waiting());
+  CHECK_FALSE(waiters->may_have(lock_at(1)));
+  const LockWaiters::Ticket ticket = waiters->join(lock_at(1), 0);
+  CHECK(waiters->may_have(lock_at(1)));
+  CHECK_FALSE(waiters->may_have(lock_at(2)));
+  waiters->leave(lock_at(1), ticket);
+  CHECK_FALSE(waiters->may_have(lock_at(1)));
+}
+
+TEST_CASE(
+    "who waited for a condition and was cancelled is charged to no lock at its place, and is taken out") {
+  const auto waiters = make_waiters();
+  static_cast<void>(waiters->join(LockWaiters::wakeable(lock_at(1)), 0));
+  CHECK_FALSE(waiters->may_have(lock_at(1)));
+  CHECK(take_over_at(*waiters, lock_at(1), 6'400) == 0);
+  const LockWaiters::Ticket locking = waiters->join(lock_at(1), 6'400);
+  waiters->forget_wakeables();
+  CHECK(take_over_at(*waiters, LockWaiters::wakeable(lock_at(1)), 6'400) == 0);
+  CHECK(take_over_at(*waiters, lock_at(1), 12'800) == 6'400);
+  waiters->leave(lock_at(1), locking);
+  CHECK_FALSE(waiters->is_anybody_waiting());
+}
+
 TEST_CASE("nobody is asked for a stack when nobody waits, or nobody wants to know") {
   const auto waiters = make_waiters();
   static int asked;
@@ -320,16 +345,14 @@ TEST_CASE("an entry that is given to another lock is never mistaken") {
   std::atomic<int> entered{0};
   test::run_threads(kThreads, [&](int thread) {
     const auto pace = static_cast<Nanos>(thread + 1) * 1000 * kUnit;
-    const auto holder = static_cast<StackId>(thread + 1);
     for (int round = 0; round < kRounds; ++round) {
       // Apart by hours, so that another's base is far off.
       const Nanos begin = thread * kHour + round * kUnit;
       const LockWaiters::Ticket ticket = waiters->join(locks[thread], begin);
-      const Nanos waited = take_over_at(*waiters, locks[thread], begin + pace, holder);
+      const Nanos waited = take_over_at(*waiters, locks[thread], begin + pace);
       if (waited != (ticket.place == 0 ? 0 : pace)) ++wrong;
       if (ticket.place == 0) continue;
       ++entered;
-      if (waiters->holder(ticket) != holder) ++wrong;
       waiters->leave(locks[thread], ticket);
       if (take_over_at(*waiters, locks[thread], begin + pace) != 0) ++wrong;
     }

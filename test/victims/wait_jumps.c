@@ -25,8 +25,8 @@ static void on_alarm(int number) {
   siglongjmp(place, 1);
 }
 
-// Only calls that may be left so (async-signal-safe ones): sem_wait() and pthread_join() have notes of libc's on
-// the stack, which a jump at the wrong moment makes it follow.
+// Only calls that may be left so (async-signal-safe ones): sem_wait() and pthread_join() have notes of libc's
+// on the stack, which a jump at the wrong moment makes it follow.
 static void wait_somewhere(int round) {
   const struct timespec minute = {60, 0};
   char byte;

@@ -1,0 +1,32 @@
+// Calls by which a thread, or all threads at once, get other rights. With a thread of ours about they would
+// go wrong: glibc aborts the process when threads disagree about their user, the kernel refuses a new user
+// namespace, and ours would stay behind with the old rights. So our thread is ended and
+// joined first, and comes back when the program goes on.
+#pragma once
+
+#include "agent/safe/events.h"
+#include "agent/safe/thread_state.h"
+#include "agent/safe/threads.h"
+
+namespace profagent::hooks {
+
+template <typename Call>
+auto without_our_thread(Call call) {
+  {
+    const safe::SafeSection keeps_errno;
+    safe::raise(safe::events.rights_will_change);
+  }
+  const auto result = call();
+  const safe::SafeSection keeps_errno;
+  safe::raise(safe::events.rights_changed);
+  return result;
+}
+
+// From now on a system call of ours may end the program.
+template <typename Call>
+auto installing_filter(Call call) {
+  safe::threads.let_waiters_claim(false);
+  return without_our_thread(call);
+}
+
+}  // namespace profagent::hooks
