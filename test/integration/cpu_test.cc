@@ -101,7 +101,7 @@ TEST_CASE("recursion keeps its leaf and repeats its frames", "[P07]") {
 }
 
 TEST_CASE("two requests at the same time get a profile each, of their own window and rate", "[P09]") {
-  Victim victim("cpu_shares");
+  Victim victim("cpu_places", {"same"});
   InBackground longer(victim, "/debug/pprof/profile?seconds=3");
   std::this_thread::sleep_for(std::chrono::milliseconds(1000));
   const Profile shorter = victim.profile("/debug/pprof/profile?seconds=1&hz=1000");
