@@ -221,8 +221,7 @@ TEST_CASE("debug=2 is a dump as of Go's goroutines", "[G05]") {
   CHECK(waiting == 40);
 }
 
-TEST_CASE("no wait is interrupted or shortened, no transfer cut, at 50 snapshots a second",
-          "[D1][D2][D3]") {
+TEST_CASE("no wait is interrupted or shortened, no transfer cut, at 50 snapshots a second", "[D1][D2][D3]") {
   Victim victim("cpu_waits");
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(8);
   std::int64_t waiting = 0;
@@ -284,6 +283,15 @@ TEST_CASE("a hundred threads that block all signals are listed, and receive none
   CHECK(fastest < std::chrono::seconds(1));
   victim.command("report");
   CHECK(last_line(victim.process(), "received") == "0, last 0");
+}
+
+TEST_CASE("three hundred execs while threads are asked, and none is killed", "[D8]") {
+  const TempDir dir;
+  const Outcome outcome =
+      run({victim_path("cpu_execs"), dir.path(), "300", "threads"}, agent_environment(dir.path()));
+  CAPTURE(outcome.exit_code, outcome.signal, outcome.timed_out, outcome.err);
+  CHECK(outcome.out == "survived\n");
+  CHECK(outcome.ok());
 }
 
 TEST_CASE("the main thread has ended", "[F14]") {
