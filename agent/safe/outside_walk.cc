@@ -15,7 +15,7 @@ constexpr std::uintptr_t kFarthestSite = std::uintptr_t{64} << 10;
 // A frame that is larger is none.
 constexpr std::uintptr_t kLargestFrame = std::uintptr_t{64} << 20;
 // Frames that are left out must not make a walk endless.
-constexpr unsigned kMostSteps = kMaxStackDepth + 4 * kMaxSkippedFrames;
+constexpr unsigned kMostSteps = kMaxStackDepth + 128;
 
 class OutsideWalk {
  public:

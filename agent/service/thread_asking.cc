@@ -86,7 +86,11 @@ std::size_t ThreadAsking::ask_some(std::span<const Question> questions, int sign
 void ThreadAsking::ask(std::span<const Question> questions, const Answered& answered,
                        const Unanswered& unanswered) const {
   if (questions.empty()) return;
-  const int signal = thread_asks.prepare() ? signal_() : 0;
+  if (!thread_asks.prepare()) {
+    for (const Question& question : questions) unanswered(question, "[running: no memory]");
+    return;
+  }
+  const int signal = signal_();
   const std::int64_t end = monotonic_nanos() + kWholePatience;
   while (!questions.empty() && monotonic_nanos() < end) {
     questions = questions.subspan(ask_some(questions, signal, answered, unanswered));

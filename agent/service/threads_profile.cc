@@ -1,5 +1,6 @@
 #include "agent/service/threads_profile.h"
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <string>
@@ -92,7 +93,10 @@ class ThreadsSource final : public ProfileSource {
 
   [[nodiscard]] const ProfileKind& kind() const override { return kThreads; }
   // Without our own.
-  std::uint64_t count() override { return list_threads().size() - 1; }
+  std::uint64_t count() override {
+    const std::vector<pid_t> tids = list_threads();
+    return tids.size() - static_cast<std::size_t>(std::count(tids.begin(), tids.end(), safe::sys::gettid()));
+  }
   std::string state() override { return {}; }
   std::string snapshot(const Query& /*query*/) override { return encoder::gzipped_pprof(profile()); }
   std::string text(std::int64_t debug, const Query& query) override;

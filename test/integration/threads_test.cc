@@ -285,6 +285,27 @@ TEST_CASE("a hundred threads that block all signals are listed, and receive none
   CHECK(last_line(victim.process(), "received") == "0, last 0");
 }
 
+TEST_CASE("a wait of more than a minute is shown as one, and a thread that runs now and then has none",
+          "[G05][.long]") {
+  Victim victim("stands", {"--churn"});
+  const auto minutes = [&] {
+    std::map<std::string, int> by_state;
+    static const std::regex head(R"(goroutine \d+ \[([^,\]]+), (\d+) minutes\]:)");
+    for (const std::string& line : lines_of(victim.get("/debug/pprof/goroutine?debug=2").body)) {
+      std::smatch match;
+      if (std::regex_match(line, match, head) && match[2] == "1") ++by_state[match[1]];
+    }
+    return by_state;
+  };
+  CHECK(minutes().empty());
+  std::this_thread::sleep_for(std::chrono::seconds(61));
+  const auto after = minutes();
+  CHECK(after.at("sync.Mutex.Lock") == 40);
+  CHECK(after.at("semacquire") == 50);
+  // In the handler; those that create threads sleep between.
+  CHECK(after.at("sleep") == 1);
+}
+
 TEST_CASE("three hundred execs while threads are asked, and none is killed", "[D8]") {
   const TempDir dir;
   const Outcome outcome =
