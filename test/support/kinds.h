@@ -27,6 +27,7 @@ inline const SnapshotKind kSnapshotKinds[] = {
     {"allocs", "namespaced", "shop::store", "heap profile: ", "space bytes"},
     {"block", "wait_cancel", "contends_later", "--- contention:\ncycles/second=", "contentions count"},
     {"mutex", "wait_cancel", "gives_back_later", "--- mutex:\ncycles/second=", "contentions count"},
+    {"goroutine", "namespaced", "main", "goroutine profile: ", "goroutine count"},
 };
 // Those that say what memory is for.
 inline constexpr const char* kHeapKinds[] = {"heap", "allocs"};
