@@ -17,6 +17,7 @@
 #include "agent/safe/contention_recorder.h"
 #include "agent/safe/counters.h"
 #include "agent/safe/cpu_recorder.h"
+#include "agent/safe/creation_recorder.h"
 #include "agent/safe/events.h"
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/lock_waiters.h"
@@ -235,6 +236,7 @@ void on_fork_child() noexcept {
   safe::unlock_walk_caches_after_fork();
   safe::cpu_recorder.forget_after_fork();
   safe::lock_waiters.forget_after_fork();
+  safe::creation_recorder.forget_after_fork();
   hooks::forget_births_after_fork();
   safe::threads.on_fork_child();
   agent.listeners.close_all();
@@ -277,6 +279,8 @@ void on_fork_child() noexcept {
   const std::int64_t fraction = safe::settings.mutex_profile_fraction.load(std::memory_order_relaxed);
   if (fraction == 0 || safe::lock_waiters.prepare()) safe::contention_recorder.set_mutex_fraction(fraction);
   safe::contention_recorder.set_block_rate(safe::settings.block_profile_rate.load(std::memory_order_relaxed));
+
+  safe::creation_recorder.start();
 
   agent.filters_at_load = filters_at_load();
   agent.pid = safe::sys::getpid();

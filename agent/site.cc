@@ -6,6 +6,7 @@
 #include "agent/safe/settings.h"
 #include "agent/service/contention_profile.h"
 #include "agent/service/cpu_profile.h"
+#include "agent/service/creation_profile.h"
 #include "agent/service/heap_profile.h"
 #include "agent/service/modules.h"
 #include "agent/service/symbols.h"
@@ -30,6 +31,7 @@ service::Site make_site(SiteParts parts) {
   for (auto& source : service::make_contention_sources(shared->symbolizer, shared->contention_rates)) {
     site.profiles.push_back(std::move(source));
   }
+  site.profiles.push_back(service::make_creation_source(shared->symbolizer));
   site.cmdline = std::move(parts.cmdline);
   site.symbol_names = [shared](std::span<const std::uintptr_t> pcs) {
     const auto modules = service::ModuleSet::now({});

@@ -60,16 +60,6 @@ void append_tids(std::span<const char> entries, std::vector<pid_t>& tids) {
   }
 }
 
-// A whole small file of a thread.
-std::string read_task_file(pid_t tid, const char* name) {
-  const std::string path = std::string(kTasks) + "/" + std::to_string(tid) + "/" + name;
-  const Descriptor file(path.c_str(), O_RDONLY);
-  if (!file.is_open()) return {};
-  std::array<char, 4096> buffer{};
-  const long got = sys::call(SYS_read, file.number(), reinterpret_cast<long>(buffer.data()), buffer.size());
-  return got > 0 ? std::string(buffer.data(), static_cast<std::size_t>(got)) : std::string();
-}
-
 }  // namespace
 
 std::vector<pid_t> list_threads() {
@@ -87,6 +77,29 @@ std::vector<pid_t> list_threads() {
     if (got <= 0) return tids;
     append_tids({buffer.data(), static_cast<std::size_t>(got)}, tids);
   }
+}
+
+std::string read_task_file(pid_t tid, const char* name) {
+  const std::string path = std::string(kTasks) + "/" + std::to_string(tid) + "/" + name;
+  const Descriptor file(path.c_str(), O_RDONLY);
+  if (!file.is_open()) return {};
+  std::array<char, 4096> buffer{};
+  const long got = sys::call(SYS_read, file.number(), reinterpret_cast<long>(buffer.data()), buffer.size());
+  return got > 0 ? std::string(buffer.data(), static_cast<std::size_t>(got)) : std::string();
+}
+
+bool has_ended(pid_t tid) {
+  const std::string text = read_task_file(tid, "stat");
+  // "TID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS …", and the name may have anything in it.
+  const std::size_t name_end = text.rfind(')');
+  if (name_end == std::string::npos) return true;
+  constexpr int kFlagsField = 7;
+  std::size_t at = name_end;
+  for (int field = 0; field < kFlagsField && at != std::string::npos; ++field) at = text.find(' ', at + 1);
+  std::uint64_t flags = 0;
+  if (at != std::string::npos) std::from_chars(text.data() + at + 1, text.data() + text.size(), flags);
+  constexpr std::uint64_t kExiting = 4;  // the kernel's PF_EXITING, also of a zombie
+  return (flags & kExiting) != 0;
 }
 
 safe::ThreadName to_thread_name(std::string_view text) {
