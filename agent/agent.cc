@@ -23,6 +23,7 @@
 #include "agent/safe/lock_waiters.h"
 #include "agent/safe/settings.h"
 #include "agent/safe/sys.h"
+#include "agent/safe/thread_asks.h"
 #include "agent/safe/thread_state.h"
 #include "agent/safe/thread_status.h"
 #include "agent/safe/threads.h"
@@ -102,7 +103,8 @@ service::Site make_service_site() {
                     .service_facts = [] { return agent.service.facts(); },
                     .heap_available = agent.heap.available,
                     .cmdline = std::string(agent.cmdline),
-                    .filters_at_load = agent.filters_at_load});
+                    .filters_at_load = agent.filters_at_load,
+                    .asking_signal = asking_signal});
 }
 
 // A vfork child shares our memory but is another process: our thread is its parent's.
@@ -237,6 +239,7 @@ void on_fork_child() noexcept {
   safe::cpu_recorder.forget_after_fork();
   safe::lock_waiters.forget_after_fork();
   safe::creation_recorder.forget_after_fork();
+  safe::thread_asks.forget_after_fork();
   hooks::forget_births_after_fork();
   safe::threads.on_fork_child();
   agent.listeners.close_all();

@@ -10,17 +10,22 @@
 #include "agent/service/heap_profile.h"
 #include "agent/service/modules.h"
 #include "agent/service/symbols.h"
+#include "agent/service/threads_profile.h"
 
 namespace profagent {
 
 service::Site make_site(SiteParts parts) {
   // What the site's parts share lives as long as the last of them.
   struct Shared {
-    explicit Shared(SiteParts& parts) : info(std::move(parts.info)), cpu_sampler(parts.filters_at_load) {}
+    explicit Shared(SiteParts& parts)
+        : info(std::move(parts.info)),
+          cpu_sampler(parts.filters_at_load),
+          thread_watch(parts.asking_signal, parts.filters_at_load) {}
     service::AgentInfo info;
     service::Symbolizer symbolizer;
     service::CpuSampler cpu_sampler;
     service::ContentionRates contention_rates;
+    service::ThreadWatch thread_watch;
   };
   auto shared = std::make_shared<Shared>(parts);
 
@@ -32,6 +37,7 @@ service::Site make_site(SiteParts parts) {
     site.profiles.push_back(std::move(source));
   }
   site.profiles.push_back(service::make_creation_source(shared->symbolizer));
+  site.profiles.push_back(service::make_threads_source(shared->symbolizer, shared->thread_watch));
   site.cmdline = std::move(parts.cmdline);
   site.symbol_names = [shared](std::span<const std::uintptr_t> pcs) {
     const auto modules = service::ModuleSet::now({});

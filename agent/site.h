@@ -18,6 +18,7 @@ struct SiteParts {
   bool heap_available = false;
   std::string cmdline;
   std::int64_t filters_at_load = -1;
+  int (*asking_signal)() noexcept = nullptr;  // see agent/wake.h
 };
 
 // Throws std::bad_alloc.

@@ -11,6 +11,7 @@
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/interrupted_wait.h"
 #include "agent/safe/sys.h"
+#include "agent/safe/thread_asks.h"
 #include "agent/safe/thread_state.h"
 #include "hooks/real.h"
 
@@ -67,13 +68,11 @@ bool is_blocked(int signal) {
   return ((sys::blocked_signals() >> (signal - 1)) & 1) != 0;
 }
 
-// Runs on a thread of the program.
-void on_signal(int, siginfo_t* info, void* context) {
+[[gnu::noinline]] void on_client(const siginfo_t& info, ucontext_t& interrupted) {
   const safe::SafeSection section;
-  auto& interrupted = *static_cast<ucontext_t*>(context);
   const safe::InterruptedWait wait =
       section ? safe::find_interrupted_wait(interrupted.uc_mcontext.gregs) : safe::InterruptedWait{};
-  if (info->si_code == SI_TIMER && !safe::events.is_deferred.load(std::memory_order_relaxed)) {
+  if (info.si_code == SI_TIMER && !safe::events.is_deferred.load(std::memory_order_relaxed)) {
     // A retry that was under way when the service started.
     retry.end();
     return safe::go_on_waiting(wait, interrupted);
@@ -89,6 +88,12 @@ void on_signal(int, siginfo_t* info, void* context) {
   retry.end();
   start_service();
   safe::go_on_waiting(wait, interrupted);
+}
+
+// Runs on a thread of the program.
+void on_signal(int, siginfo_t* info, void* context) {
+  auto& interrupted = *static_cast<ucontext_t*>(context);
+  if (!safe::thread_asks.on_signal(*info, interrupted)) on_client(*info, interrupted);
 }
 
 // The first candidate after `left` that nobody uses. Our own sigaction hook must not see this.
@@ -109,9 +114,10 @@ void take_signal(int left) {
     ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
     sigfillset(&ours.sa_mask);  // see go_on_waiting()
     if (hooks::real::sigaction(signal, &ours, nullptr) != 0) continue;
-    return safe::events.wake_signal.store(signal, std::memory_order_release);
+    return safe::events.wake_signal.store(signal, std::memory_order_seq_cst);
   }
-  safe::events.wake_signal.store(0, std::memory_order_release);
+  // Sequentially consistent: see ThreadAsks::ask().
+  safe::events.wake_signal.store(0, std::memory_order_seq_cst);
 }
 
 void leave_signal() noexcept {
@@ -119,6 +125,7 @@ void leave_signal() noexcept {
   if (left == 0) return;
   retry.end();
   take_signal(left);
+  safe::thread_asks.leave_signal();
   // Nothing is sent to us by the old one before the program sees its default action again.
   signal_moved();
   struct sigaction as_before {};
@@ -130,6 +137,14 @@ void leave_signal() noexcept {
 
 int wake_signal() noexcept {
   return safe::events.wake_signal.load(std::memory_order_relaxed);
+}
+
+int asking_signal() noexcept {
+  const int signal = wake_signal();
+  struct sigaction current {};
+  const bool is_ours = signal != 0 && hooks::real::sigaction(signal, nullptr, &current) == 0 &&
+                       current.sa_sigaction == on_signal;
+  return is_ours ? signal : 0;
 }
 
 void wake_now() noexcept {

@@ -12,6 +12,7 @@
 #include "agent/safe/cpu_timers.h"
 #include "agent/safe/signal_stack.h"
 #include "agent/safe/sys.h"
+#include "agent/safe/thread_pointer.h"
 
 // Where the kernel returns to from a handler. The instructions are those by which unwinders and debuggers
 // know a signal frame; the byte in front is for those that look up the address before a return address.
@@ -53,19 +54,6 @@ constexpr long kMaskSize = sizeof(std::uint64_t);
 long change_action(int number, const KernelAction* action, KernelAction* old) noexcept {
   return sys::call(SYS_rt_sigaction, number, reinterpret_cast<long>(action), reinterpret_cast<long>(old),
                    kMaskSize);
-}
-
-// A task that was made by a raw clone() may have no thread-local storage at all.
-bool has_thread_pointer() noexcept {
-  constexpr unsigned long kMayReadFs = 2;  // HWCAP2_FSGSBASE
-  std::uintptr_t base = 0;
-  if ((getauxval(AT_HWCAP2) & kMayReadFs) != 0) {
-    asm("rdfsbase %0" : "=r"(base));
-  } else {
-    constexpr long kGetFs = 0x1003;  // ARCH_GET_FS
-    sys::call(SYS_arch_prctl, kGetFs, reinterpret_cast<long>(&base));
-  }
-  return base != 0;
 }
 
 // Somebody sent the signal to a program that has left it at its default: that ends it, as it would without

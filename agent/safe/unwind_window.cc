@@ -1,5 +1,7 @@
 #include "agent/safe/unwind_window.h"
 
+#include <cstring>
+
 #include "agent/safe/sys.h"
 
 namespace profagent::safe {
@@ -36,6 +38,17 @@ constexpr bool is_user_space(std::uintptr_t address) noexcept {
 
 }  // namespace
 
+bool StackCopy::read_word(std::uintptr_t at, std::uintptr_t& word) noexcept {
+  if (at < begin_ || at - begin_ > size_ || sizeof word > size_ - (at - begin_)) {
+    if (!is_user_space(at)) return false;
+    begin_ = at;
+    size_ = sys::read_memory(at, bytes_, kBytes);
+    if (size_ < sizeof word) return false;
+  }
+  std::memcpy(&word, bytes_ + (at - begin_), sizeof word);
+  return true;
+}
+
 bool StackWindow::probe(std::uintptr_t page) noexcept {
   if (probes_left_ == 0 || !is_user_space(page)) return false;
   --probes_left_;
@@ -44,6 +57,7 @@ bool StackWindow::probe(std::uintptr_t page) noexcept {
 
 bool StackWindow::enter(std::uintptr_t sp) noexcept {
   if (sp >= begin_ && sp < end_) return true;
+  if (copy_ != nullptr) return is_user_space(sp);
   if (trusting_) {
     save();
     for (const volatile std::uint64_t& word : known_pages) {
@@ -85,6 +99,7 @@ bool StackWindow::grow(std::uintptr_t to) noexcept {
 
 bool StackWindow::reach(std::uintptr_t low, std::uintptr_t to) noexcept {
   if (low > to) return false;
+  if (copy_ != nullptr) return is_user_space(low) && is_user_space(to);
   if (to <= end_ || to - end_ <= kMaxRun) return grow(to) && low >= begin_;
   // Only call-frame rules are believed to jump that far.
   if (!trusting_ || !is_user_space(to) || low < begin_ || to - low > kMaxRun) return false;
@@ -120,6 +135,7 @@ void StackWindow::save() const noexcept {
 }
 
 bool StackWindow::read_word(std::uintptr_t at, std::uintptr_t& word) noexcept {
+  if (copy_ != nullptr) return copy_->read_word(at, word);
   if (at >= begin_ && at < end_ && end_ - at >= sizeof word) {
     word = *reinterpret_cast<const std::uintptr_t*>(at);
     return true;

@@ -13,8 +13,26 @@
 
 namespace profagent::safe {
 
+// What was last read of the stack of another thread, whose memory may go away at any time: by the kernel,
+// which reports instead of faulting, a piece at a time.
+class StackCopy {
+ public:
+  // A word of it. False: it cannot be read.
+  bool read_word(std::uintptr_t at, std::uintptr_t& word) noexcept;
+
+ private:
+  static constexpr std::size_t kBytes = 1024;
+  std::uintptr_t begin_ = 0;
+  std::size_t size_ = 0;
+  alignas(8) unsigned char bytes_[kBytes];
+};
+
 class StackWindow {
  public:
+  StackWindow() = default;
+  // On the stack of another thread: nothing is loaded directly, and nothing is learned.
+  explicit StackWindow(StackCopy& copy) noexcept : copy_(&copy), trusting_(false) {}
+
   // The first byte that is not known to be readable. Direct loads are fine in [sp given to enter(), end()).
   [[nodiscard]] std::uintptr_t end() const noexcept { return end_; }
 
@@ -38,6 +56,7 @@ class StackWindow {
   bool probe(std::uintptr_t page) noexcept;
   bool enter_known(std::uintptr_t sp, std::uint64_t known) noexcept;
 
+  StackCopy* copy_ = nullptr;
   std::uintptr_t begin_ = 0;
   std::uintptr_t end_ = 0;
   // Bounds the time of a walk over nonsense: 512 probes are 0.1 ms.

@@ -1,6 +1,7 @@
 #include "agent/service/stacks.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "agent/safe/module_log.h"
 #include "agent/safe/stack_table.h"
@@ -30,29 +31,53 @@ void sort_and_unique(std::vector<Value>& values) {
   values.erase(std::unique(values.begin(), values.end()), values.end());
 }
 
-std::vector<std::uintptr_t> addresses_of(std::span<const safe::StackId> stacks) {
+// Stacks share most of their frames: what is known is dropped before the list grows large.
+class Addresses {
+ public:
+  void add(std::span<const safe::Pc> stack) {
+    constexpr std::size_t kCompactAt = std::size_t{1} << 16;
+    if (pcs_.size() + stack.size() > pcs_.capacity() && pcs_.size() >= kCompactAt) sort_and_unique(pcs_);
+    pcs_.insert(pcs_.end(), stack.begin(), stack.end());
+  }
+  [[nodiscard]] std::vector<safe::Pc> take() {
+    sort_and_unique(pcs_);
+    return std::move(pcs_);
+  }
+
+ private:
+  std::vector<safe::Pc> pcs_;
+};
+
+std::vector<safe::Pc> addresses_of(std::span<const safe::StackId> stacks) {
   std::vector<safe::StackId> distinct(stacks.begin(), stacks.end());
   sort_and_unique(distinct);
-  std::vector<std::uintptr_t> pcs;
+  Addresses addresses;
   for (const safe::StackId id : distinct) {
     const safe::InternedStack* stack = safe::stack_table.find(id);
-    if (stack == nullptr) continue;
-    // Stacks share most of their frames: what is known is dropped before the list grows large.
-    constexpr std::size_t kCompactAt = std::size_t{1} << 16;
-    if (pcs.size() + stack->depth > pcs.capacity() && pcs.size() >= kCompactAt) {
-      sort_and_unique(pcs);
-    }
-    pcs.insert(pcs.end(), stack->pcs().begin(), stack->pcs().end());
+    if (stack != nullptr) addresses.add(stack->pcs());
   }
-  sort_and_unique(pcs);
-  return pcs;
+  return addresses.take();
+}
+
+std::vector<safe::Pc> addresses_of(const StackPool& stacks) {
+  Addresses addresses;
+  for (std::uint32_t i = 0; i < stacks.size(); ++i) addresses.add(stacks[i]);
+  return addresses.take();
 }
 
 }  // namespace
 
 ReadableStacks::ReadableStacks(Symbolizer& symbolizer, std::span<const safe::StackId> stacks, LeafFrames leaf)
     : modules_(modules_of_now()), leaf_(leaf) {
-  const std::vector<std::uintptr_t> pcs = addresses_of(stacks);
+  resolve(symbolizer, addresses_of(stacks));
+}
+
+ReadableStacks::ReadableStacks(Symbolizer& symbolizer, const StackPool& stacks)
+    : modules_(modules_of_now()), leaf_(LeafFrames::kAll) {
+  resolve(symbolizer, addresses_of(stacks));
+}
+
+void ReadableStacks::resolve(Symbolizer& symbolizer, std::span<const safe::Pc> pcs) {
   std::vector<ResolvedPc> resolved = symbolizer.resolve(modules_, pcs);
   frames_.reserve(pcs.size() + 1);
   frames_.push_back({});
@@ -79,6 +104,11 @@ void ReadableStacks::positions(safe::StackId id, std::vector<std::uint32_t>& out
     }
     out.push_back(position);
   }
+}
+
+void ReadableStacks::positions(std::span<const safe::Pc> pcs, std::vector<std::uint32_t>& out) const {
+  out.clear();
+  for (const safe::Pc pc : pcs) out.push_back(position_of(pc));
 }
 
 std::vector<encoder::LocationIndex> ReadableStacks::describe(encoder::Profile& profile) const {

@@ -9,6 +9,7 @@
 
 #include "agent/safe/types.h"
 #include "agent/service/modules.h"
+#include "agent/service/stack_pool.h"
 #include "agent/service/symbols.h"
 #include "encoder/profile.h"
 
@@ -28,6 +29,8 @@ class ReadableStacks {
  public:
   // Resolves every address of `stacks` (repetitions allowed).
   ReadableStacks(Symbolizer& symbolizer, std::span<const safe::StackId> stacks, LeafFrames leaf);
+  // The same for stacks that are not interned.
+  ReadableStacks(Symbolizer& symbolizer, const StackPool& stacks);
 
   struct Frame {
     std::uintptr_t pc = 0;  // 0: a synthetic frame
@@ -37,6 +40,7 @@ class ReadableStacks {
 
   // Positions in frames(), leaf first; empty for kNoStack. `stack` was one of the constructor's.
   void positions(safe::StackId stack, std::vector<std::uint32_t>& out) const;
+  void positions(std::span<const safe::Pc> pcs, std::vector<std::uint32_t>& out) const;
 
   [[nodiscard]] const ModuleSet& modules() const noexcept { return modules_; }
 
@@ -44,6 +48,8 @@ class ReadableStacks {
   [[nodiscard]] std::vector<encoder::LocationIndex> describe(encoder::Profile& profile) const;
 
  private:
+  // `pcs` ascending, each once.
+  void resolve(Symbolizer& symbolizer, std::span<const safe::Pc> pcs);
   [[nodiscard]] std::uint32_t position_of(std::uintptr_t pc) const noexcept;
 
   ModuleSet modules_;

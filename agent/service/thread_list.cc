@@ -5,22 +5,19 @@
 #include <charconv>
 #include <cstring>
 #include <span>
-#include <string>
 #include <string_view>
 
 #include <fcntl.h>
 
 #include "agent/safe/sys.h"
 #include "agent/safe/threads.h"
+#include "agent/service/task_file.h"
 
 namespace profagent::service {
 
 namespace {
 
 namespace sys = safe::sys;
-
-// This is the folder of all threads: /proc/PID/task.
-constexpr char kTasks[] = "/proc/thread-self/..";
 
 class Descriptor {
  public:
@@ -64,10 +61,12 @@ void append_tids(std::span<const char> entries, std::vector<pid_t>& tids) {
 
 std::vector<pid_t> list_threads() {
   std::vector<pid_t> tids;
-  const Descriptor folder(kTasks, O_RDONLY | O_DIRECTORY);
+  const Descriptor folder(kTaskFolder, O_RDONLY | O_DIRECTORY);
   if (!folder.is_open()) {
     safe::threads.for_each(
         [&](const safe::ThreadSlot& slot) { tids.push_back(slot.tid.load(std::memory_order_relaxed)); });
+    std::sort(tids.begin(), tids.end());
+    tids.erase(std::unique(tids.begin(), tids.end()), tids.end());
     return tids;
   }
   std::array<char, 32768> buffer{};
@@ -79,25 +78,17 @@ std::vector<pid_t> list_threads() {
   }
 }
 
-std::string read_task_file(pid_t tid, const char* name) {
-  const std::string path = std::string(kTasks) + "/" + std::to_string(tid) + "/" + name;
-  const Descriptor file(path.c_str(), O_RDONLY);
-  if (!file.is_open()) return {};
-  std::array<char, 4096> buffer{};
-  const long got = sys::call(SYS_read, file.number(), reinterpret_cast<long>(buffer.data()), buffer.size());
-  return got > 0 ? std::string(buffer.data(), static_cast<std::size_t>(got)) : std::string();
-}
-
 bool has_ended(pid_t tid) {
-  const std::string text = read_task_file(tid, "stat");
+  std::array<char, 512> room{};
+  const std::string_view text = TaskFile(tid, "stat").read(room);
   // "TID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS …", and the name may have anything in it.
   const std::size_t name_end = text.rfind(')');
-  if (name_end == std::string::npos) return true;
+  if (name_end == std::string_view::npos) return true;
   constexpr int kFlagsField = 7;
   std::size_t at = name_end;
-  for (int field = 0; field < kFlagsField && at != std::string::npos; ++field) at = text.find(' ', at + 1);
+  for (int field = 0; field < kFlagsField && at != std::string_view::npos; ++field) at = text.find(' ', at + 1);
   std::uint64_t flags = 0;
-  if (at != std::string::npos) std::from_chars(text.data() + at + 1, text.data() + text.size(), flags);
+  if (at != std::string_view::npos) std::from_chars(text.data() + at + 1, text.data() + text.size(), flags);
   constexpr std::uint64_t kExiting = 4;  // the kernel's PF_EXITING, also of a zombie
   return (flags & kExiting) != 0;
 }
@@ -109,8 +100,9 @@ safe::ThreadName to_thread_name(std::string_view text) {
 }
 
 safe::ThreadName read_thread_name(pid_t tid) {
-  std::string text = read_task_file(tid, "comm");
-  if (text.ends_with('\n')) text.pop_back();
+  std::array<char, 64> room{};
+  std::string_view text = TaskFile(tid, "comm").read(room);
+  if (text.ends_with('\n')) text.remove_suffix(1);
   return to_thread_name(text);
 }
 

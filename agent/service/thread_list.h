@@ -3,7 +3,6 @@
 // By way of /proc/thread-self: /proc/self belongs to the main thread, which may have ended.
 #pragma once
 
-#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,9 +14,6 @@ namespace profagent::service {
 
 // Ascending as the kernel lists them; without /proc those that have entered a hook of ours.
 [[nodiscard]] std::vector<pid_t> list_threads();
-
-// A small file of the thread's folder in /proc, whole. Empty when the thread is gone.
-[[nodiscard]] std::string read_task_file(pid_t tid, const char* name);
 
 // Gone, or on its way out of the kernel's list; the main thread stays listed until the last thread ends.
 [[nodiscard]] bool has_ended(pid_t tid);

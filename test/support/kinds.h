@@ -28,6 +28,7 @@ inline const SnapshotKind kSnapshotKinds[] = {
     {"block", "wait_cancel", "contends_later", "--- contention:\ncycles/second=", "contentions count"},
     {"threadcreate", "thread_makers", "leaks_threads", "threadcreate profile: total ", "threadcreate count"},
     {"mutex", "wait_cancel", "gives_back_later", "--- mutex:\ncycles/second=", "contentions count"},
+    {"goroutine", "namespaced", "main", "goroutine profile: ", "goroutine count"},
 };
 // Those that say what memory is for.
 inline constexpr const char* kHeapKinds[] = {"heap", "allocs"};

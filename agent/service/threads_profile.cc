@@ -1,0 +1,238 @@
+#include "agent/service/threads_profile.h"
+
+#include <array>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "agent/safe/sys.h"
+#include "agent/service/stacks.h"
+#include "agent/service/text_parts.h"
+#include "agent/service/thread_list.h"
+#include "encoder/delta.h"
+#include "encoder/goroutine_text.h"
+#include "encoder/pprof.h"
+#include "encoder/text.h"
+
+namespace profagent::service {
+
+namespace {
+
+using safe::WaitKind;
+
+constexpr encoder::TypeAndUnit kSampleTypes[] = {{"goroutine", "count"}};
+constexpr std::string_view kOtherPaths[] = {"/debug/pprof/threads"};
+constexpr ProfileKind kThreads{.name = "goroutine",
+                               .sentence = "Where every thread stands now, and what it waits for.",
+                               .other_paths = kOtherPaths};
+
+constexpr std::string_view kUnknown = "[unknown]";
+constexpr std::string_view kOwnFrame = "profagent.serve";
+
+// The words of Go's for why a goroutine waits, by which tools sort them.
+std::string_view go_state(const ThreadRow& row) {
+  switch (row.kind) {
+    case WaitKind::kMutex:
+      return "sync.Mutex.Lock";
+    case WaitKind::kCond:
+      return "sync.Cond.Wait";
+    case WaitKind::kRwlock:
+    case WaitKind::kSemaphore:
+    case WaitKind::kBarrier:
+    case WaitKind::kFutex:
+    case WaitKind::kJoin:
+      return "semacquire";
+    case WaitKind::kIo:
+      return is_select(row.system_call) ? "select" : "IO wait";
+    case WaitKind::kSleep:
+      return "sleep";
+    case WaitKind::kNone:
+      break;
+  }
+  return row.state == "running" ? "running" : "syscall";
+}
+
+std::string hex(const void* address) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (auto left = reinterpret_cast<std::uintptr_t>(address); left != 0; left >>= 4)
+    text.insert(text.begin(), kDigits[left & 15]);
+  return "0x" + text;
+}
+
+// The frames of a text: those with code, and the names that stand for what is not known.
+class Texts {
+ public:
+  explicit Texts(const ReadableStacks& stacks) : known_(stacks) {
+    frames_.assign(known_.frames().begin(), known_.frames().end());
+  }
+  std::uint32_t name(std::string_view name) {
+    const auto [at, is_new] = names_.try_emplace(name, static_cast<std::uint32_t>(frames_.size()));
+    if (is_new) {
+      encoder::TextFrame frame;
+      frame.pc = encoder::synthetic_address(name);
+      frame.function = name;
+      frames_.push_back(frame);
+    }
+    return at->second;
+  }
+  [[nodiscard]] std::span<const encoder::TextFrame> frames() const { return frames_; }
+
+ private:
+  TextFrames known_;
+  std::vector<encoder::TextFrame> frames_;
+  std::map<std::string_view, std::uint32_t> names_;
+};
+
+class ThreadsSource final : public ProfileSource {
+ public:
+  ThreadsSource(Symbolizer& symbolizer, ThreadWatch& watch) : symbolizer_(symbolizer), watch_(watch) {}
+
+  [[nodiscard]] const ProfileKind& kind() const override { return kThreads; }
+  // Without our own.
+  std::uint64_t count() override { return list_threads().size() - 1; }
+  std::string state() override { return {}; }
+  std::string snapshot(const Query& /*query*/) override { return encoder::gzipped_pprof(profile()); }
+  std::string text(std::int64_t debug, const Query& query) override;
+  std::unique_ptr<Collection> begin(double seconds, const Query& query) override;
+
+  [[nodiscard]] encoder::Profile profile();
+
+ private:
+  [[nodiscard]] std::string count_text();
+  [[nodiscard]] std::string dump();
+
+  Symbolizer& symbolizer_;
+  ThreadWatch& watch_;
+};
+
+class ThreadsDelta final : public Collection {
+ public:
+  explicit ThreadsDelta(ThreadsSource& source)
+      : source_(source), started_(monotonic_nanos()), before_(source.profile()) {}
+  std::string finish() override {
+    encoder::Profile delta = encoder::delta(before_, source_.profile());
+    delta.set_duration(monotonic_nanos() - started_);
+    return encoder::gzipped_pprof(delta);
+  }
+
+ private:
+  ThreadsSource& source_;
+  std::int64_t started_;
+  encoder::Profile before_;
+};
+
+encoder::Profile ThreadsSource::profile() {
+  encoder::Profile profile(kSampleTypes);
+  profile.set_time(unix_nanos());
+  profile.set_period(kSampleTypes[0], 1);
+  const ThreadSnapshot snapshot = watch_.take();
+  const ReadableStacks stacks(symbolizer_, snapshot.stacks);
+  const std::vector<encoder::LocationIndex> locations = stacks.describe(profile);
+  const encoder::StringId thread = profile.intern("thread");
+  const encoder::StringId state = profile.intern("state");
+
+  std::map<std::string_view, std::int64_t> obstacles;
+  std::vector<std::uint32_t> positions;
+  std::vector<encoder::LocationIndex> stack;
+  for (const ThreadRow& row : snapshot.threads) {
+    stacks.positions(snapshot.stacks[row.stack], positions);
+    stack.clear();
+    if (!row.obstacle.empty()) {
+      stack.push_back(profile.add_synthetic_location(row.obstacle));
+      ++obstacles[row.obstacle];
+    }
+    for (const std::uint32_t position : positions) stack.push_back(locations[position]);
+    const encoder::Label labels[] = {{.key = thread, .text = profile.intern(row.name.text())},
+                                     {.key = state, .text = profile.intern(row.state)}};
+    const std::int64_t one[] = {1};
+    profile.add_sample(stack, one, labels);
+  }
+  for (const auto& [obstacle, count] : obstacles) {
+    profile.add_comment(std::to_string(count) + " threads without a stack: " + std::string(obstacle));
+  }
+  return profile;
+}
+
+std::string ThreadsSource::count_text() {
+  const ThreadSnapshot snapshot = watch_.take();
+  const ReadableStacks stacks(symbolizer_, snapshot.stacks);
+  Texts texts(stacks);
+  std::vector<std::vector<std::uint32_t>> positions(snapshot.threads.size());
+  std::vector<std::array<encoder::TextLabel, 2>> labels(snapshot.threads.size());
+  std::vector<encoder::CountTextRecord> records;
+  records.reserve(snapshot.threads.size());
+  for (std::size_t i = 0; i < snapshot.threads.size(); ++i) {
+    const ThreadRow& row = snapshot.threads[i];
+    stacks.positions(snapshot.stacks[row.stack], positions[i]);
+    if (!row.obstacle.empty()) positions[i].insert(positions[i].begin(), texts.name(row.obstacle));
+    labels[i] = {{{"state", row.state}, {"thread", row.name.text()}}};
+    records.push_back({1, positions[i], labels[i]});
+  }
+  const std::string memory_map = executable_memory_map();
+  encoder::StringSink sink;
+  encoder::write_count_text(
+      {.name = kThreads.name, .frames = texts.frames(), .records = records, .memory_map = memory_map}, sink);
+  return sink.take();
+}
+
+// What one thread waits for, and who has that.
+std::string describe(const ThreadRow& row, const std::unordered_map<pid_t, const ThreadRow*>& by_tid) {
+  std::string note = std::to_string(row.tid) + " \"" + row.name.text() + "\": " + std::string(row.state);
+  if (row.object != nullptr) note += " " + hex(row.object);
+  if (const auto holder = by_tid.find(row.holder); row.holder != 0 && holder != by_tid.end()) {
+    note += ", held by " + std::to_string(row.holder) + " \"" + holder->second->name.text() + "\"";
+  }
+  return note;
+}
+
+std::string ThreadsSource::dump() {
+  const ThreadSnapshot snapshot = watch_.take();
+  const ReadableStacks stacks(symbolizer_, snapshot.stacks);
+  Texts texts(stacks);
+  const std::int64_t now = monotonic_nanos();
+  std::unordered_map<pid_t, const ThreadRow*> by_tid;
+  for (const ThreadRow& row : snapshot.threads) by_tid[row.tid] = &row;
+
+  // Who asks comes first: that is our own thread, in the place of Go's goroutine.
+  const std::uint32_t own[] = {texts.name(kOwnFrame)};
+  std::vector<encoder::GoroutineTextRecord> records;
+  records.push_back({.id = safe::sys::gettid(), .state = "running", .stack = own});
+  std::vector<std::vector<std::uint32_t>> positions(snapshot.threads.size());
+  std::vector<std::string> notes;
+  for (std::size_t i = 0; i < snapshot.threads.size(); ++i) {
+    const ThreadRow& row = snapshot.threads[i];
+    stacks.positions(snapshot.stacks[row.stack], positions[i]);
+    const std::string_view instead = row.obstacle.empty() && positions[i].empty() ? kUnknown : row.obstacle;
+    if (!instead.empty()) positions[i].insert(positions[i].begin(), texts.name(instead));
+    constexpr std::int64_t kNanosPerMinute = 60'000'000'000;
+    records.push_back({.id = row.tid,
+                       .state = go_state(row),
+                       .minutes = row.blocked_since == 0 ? 0 : (now - row.blocked_since) / kNanosPerMinute,
+                       .stack = positions[i],
+                       .frame = row.waiting_frame,
+                       .argument = reinterpret_cast<std::uintptr_t>(row.object)});
+    notes.push_back(describe(row, by_tid));
+  }
+  encoder::StringSink sink;
+  encoder::write_goroutine_text({.frames = texts.frames(), .records = records, .notes = notes}, sink);
+  return sink.take();
+}
+
+std::string ThreadsSource::text(std::int64_t debug, const Query& /*query*/) {
+  return debug >= 2 ? dump() : count_text();
+}
+
+std::unique_ptr<Collection> ThreadsSource::begin(double /*seconds*/, const Query& /*query*/) {
+  return std::make_unique<ThreadsDelta>(*this);
+}
+
+}  // namespace
+
+std::unique_ptr<ProfileSource> make_threads_source(Symbolizer& symbolizer, ThreadWatch& watch) {
+  return std::make_unique<ThreadsSource>(symbolizer, watch);
+}
+
+}  // namespace profagent::service
