@@ -7,6 +7,7 @@
 #include "agent/service/contention_profile.h"
 #include "agent/service/cpu_profile.h"
 #include "agent/service/creation_profile.h"
+#include "agent/service/deadlock.h"
 #include "agent/service/heap_profile.h"
 #include "agent/service/modules.h"
 #include "agent/service/symbols.h"
@@ -59,6 +60,9 @@ service::Site make_site(SiteParts parts) {
     const std::vector<service::Fact> more = service::agent_facts(shared->info);
     facts.insert(facts.end(), more.begin(), more.end());
     return facts;
+  };
+  site.look_for_deadlocks = [shared] {
+    return std::make_shared<service::DeadlockSearch>(shared->symbolizer);
   };
   site.access =
       service::parse_allowed_uids(safe::settings.allow_uids.load(std::memory_order_relaxed), nullptr);

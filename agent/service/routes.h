@@ -107,6 +107,8 @@ struct Fact {
   std::variant<std::int64_t, double, bool, std::string, std::vector<std::string>> value;
 };
 
+class DeadlockSearch;
+
 // All that the endpoints show. Built by the roof, on the service's thread.
 struct Site {
   std::vector<std::unique_ptr<ProfileSource>> profiles;
@@ -118,6 +120,8 @@ struct Site {
   // Makes all changes, or none and says why.
   std::function<std::string(std::span<const SettingChange>)> change_settings;
   std::function<std::vector<Fact>()> facts;
+  // Begins a search for threads that wait for each other.
+  std::function<std::shared_ptr<DeadlockSearch>()> look_for_deadlocks;
   AccessPolicy access;
 };
 
