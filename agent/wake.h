@@ -20,8 +20,8 @@ void watch_for_clients(safe::EventHandler start, safe::EventHandler moved) noexc
 // reachable with a thread.
 [[nodiscard]] int wake_signal() noexcept;
 
-// The same signal, for asking a thread where it stands (agent/safe/thread_asks.h). 0 also when the program has
-// taken it past our hooks.
+// The same signal, for asking a thread where it stands (agent/safe/thread_asks.h). 0 also when the program
+// has taken it past our hooks.
 [[nodiscard]] int asking_signal() noexcept;
 
 // As if a client had connected: for one who may have come before the signal was set up.

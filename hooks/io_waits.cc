@@ -24,6 +24,40 @@ namespace profagent::hooks {
 
 using safe::WaitKind;
 
+namespace {
+
+// A sleep that a signal of ours interrupts goes on with the rest of its time, which the kernel tells only to
+// those who want to know (agent/safe/interrupted_wait.h).
+int nanosleep_with_rest(const timespec* time, timespec* rest) {
+  timespec own{};
+  return real::nanosleep(time, rest != nullptr ? rest : &own);
+}
+
+int clock_nanosleep_with_rest(clockid_t clock, int flags, const timespec* time, timespec* rest) {
+  timespec own{};
+  return real::clock_nanosleep(clock, flags, time, rest != nullptr ? rest : &own);
+}
+
+int thrd_sleep_with_rest(const timespec* time, timespec* rest) {
+  timespec own{};
+  return real::thrd_sleep(time, rest != nullptr ? rest : &own);
+}
+
+// What glibc's does, but for the rest.
+int usleep_with_rest(unsigned int microseconds) {
+  constexpr unsigned int kPerSecond = 1'000'000;
+  const timespec time{.tv_sec = microseconds / kPerSecond, .tv_nsec = microseconds % kPerSecond * 1000};
+  timespec own{};
+  return real::nanosleep(&time, &own);
+}
+
+template <auto& real, auto& call, typename... Arguments>
+[[gnu::always_inline]] inline int sleep_in(Arguments... arguments) {
+  return wait_in<WaitKind::kSleep, real, Entered::kNever, call>(nullptr, arguments...);
+}
+
+}  // namespace
+
 extern "C" {
 
 PROFAGENT_EXPORT(read)
@@ -101,17 +135,17 @@ int epoll_pwait(int descriptor, epoll_event* events, int count, int timeout, con
 
 PROFAGENT_EXPORT(nanosleep)
 int nanosleep(const timespec* time, timespec* rest) {
-  return wait_in<WaitKind::kSleep, real::nanosleep>(nullptr, time, rest);
+  return sleep_in<real::nanosleep, nanosleep_with_rest>(time, rest);
 }
 
 PROFAGENT_EXPORT(clock_nanosleep)
 int clock_nanosleep(clockid_t clock, int flags, const timespec* time, timespec* rest) {
-  return wait_in<WaitKind::kSleep, real::clock_nanosleep>(nullptr, clock, flags, time, rest);
+  return sleep_in<real::clock_nanosleep, clock_nanosleep_with_rest>(clock, flags, time, rest);
 }
 
 PROFAGENT_EXPORT(usleep)
 int usleep(unsigned int microseconds) {
-  return wait_in<WaitKind::kSleep, real::usleep>(nullptr, microseconds);
+  return sleep_in<real::usleep, usleep_with_rest>(microseconds);
 }
 
 PROFAGENT_EXPORT(sleep)
@@ -121,7 +155,7 @@ unsigned int sleep(unsigned int seconds) {
 
 PROFAGENT_EXPORT(thrd_sleep)
 int thrd_sleep(const timespec* time, timespec* rest) {
-  return wait_in<WaitKind::kSleep, real::thrd_sleep>(nullptr, time, rest);
+  return sleep_in<real::thrd_sleep, thrd_sleep_with_rest>(time, rest);
 }
 
 PROFAGENT_EXPORT(pause)

@@ -1,4 +1,5 @@
-// Condition variables, semaphores, barriers, futexes, the end of a thread. Most are cancellation points.
+// Condition variables, semaphores, barriers, futexes, the end of a thread. Most are cancellation points. Those
+// who wake are hooked for the name of who did.
 #include <linux/futex.h>
 #include <semaphore.h>
 #include <sys/syscall.h>
@@ -19,6 +20,13 @@ namespace {
 bool is_free(sem_t* semaphore) {
   int value = 0;
   return real::sem_getvalue(semaphore, &value) == 0 && value > 0;
+}
+
+template <auto& real, typename... Arguments>
+[[gnu::always_inline]] inline int wait_for_unit(sem_t* semaphore, Arguments... arguments) {
+  if (is_free(semaphore)) return real(semaphore, arguments...);
+  return wait_in<WaitKind::kSemaphore, real, Entered::kWhileHoldersAreTold>(
+      static_cast<const void*>(semaphore), semaphore, arguments...);
 }
 
 const void* object_of(pthread_t thread) {
@@ -71,22 +79,54 @@ int cnd_timedwait(cnd_t* cond, mtx_t* mutex, const timespec* until) {
   return wait_for_cond<real::cnd_timedwait>(cond, mutex, until);
 }
 
+PROFAGENT_EXPORT_AS(pthread_cond_signal, "pthread_cond_signal@@GLIBC_2.3.2")
+int pthread_cond_signal(pthread_cond_t* cond) {
+  return wake_by<real::pthread_cond_signal>(cond);
+}
+
+PROFAGENT_EXPORT_AS(pthread_cond_broadcast, "pthread_cond_broadcast@@GLIBC_2.3.2")
+int pthread_cond_broadcast(pthread_cond_t* cond) {
+  return wake_by<real::pthread_cond_broadcast>(cond);
+}
+
+PROFAGENT_EXPORT_AS(old_pthread_cond_signal, "pthread_cond_signal@GLIBC_2.2.5")
+int old_pthread_cond_signal(void* cond) {
+  return wake_by<real::old_pthread_cond_signal>(cond);
+}
+
+PROFAGENT_EXPORT_AS(old_pthread_cond_broadcast, "pthread_cond_broadcast@GLIBC_2.2.5")
+int old_pthread_cond_broadcast(void* cond) {
+  return wake_by<real::old_pthread_cond_broadcast>(cond);
+}
+
+PROFAGENT_EXPORT(cnd_signal)
+int cnd_signal(cnd_t* cond) {
+  return wake_by<real::cnd_signal>(cond);
+}
+
+PROFAGENT_EXPORT(cnd_broadcast)
+int cnd_broadcast(cnd_t* cond) {
+  return wake_by<real::cnd_broadcast>(cond);
+}
+
+PROFAGENT_EXPORT(sem_post)
+int sem_post(sem_t* semaphore) {
+  return wake_by<real::sem_post>(semaphore);
+}
+
 PROFAGENT_EXPORT(sem_wait)
 int sem_wait(sem_t* semaphore) {
-  if (is_free(semaphore)) return real::sem_wait(semaphore);
-  return wait_in<WaitKind::kSemaphore, real::sem_wait>(semaphore, semaphore);
+  return wait_for_unit<real::sem_wait>(semaphore);
 }
 
 PROFAGENT_EXPORT(sem_timedwait)
 int sem_timedwait(sem_t* semaphore, const timespec* until) {
-  if (is_free(semaphore)) return real::sem_timedwait(semaphore, until);
-  return wait_in<WaitKind::kSemaphore, real::sem_timedwait>(semaphore, semaphore, until);
+  return wait_for_unit<real::sem_timedwait>(semaphore, until);
 }
 
 PROFAGENT_EXPORT(sem_clockwait)
 int sem_clockwait(sem_t* semaphore, clockid_t clock, const timespec* until) {
-  if (is_free(semaphore)) return real::sem_clockwait(semaphore, clock, until);
-  return wait_in<WaitKind::kSemaphore, real::sem_clockwait>(semaphore, semaphore, clock, until);
+  return wait_for_unit<real::sem_clockwait>(semaphore, clock, until);
 }
 
 PROFAGENT_EXPORT(pthread_barrier_wait)

@@ -7,12 +7,14 @@
 #pragma once
 
 #include <cerrno>
+#include <cstdint>
 
 #include "agent/safe/contention_recorder.h"
 #include "agent/safe/lock_waiters.h"
 #include "agent/safe/thread_state.h"
 #include "agent/safe/unwind.h"
 #include "agent/safe/waits.h"
+#include "hooks/mutex_state.h"
 
 namespace profagent::hooks {
 
@@ -22,11 +24,16 @@ struct WaitBegin {
   safe::LockWaiters::Ticket ticket;
 };
 
-[[nodiscard]] WaitBegin begin_wait(const safe::Wait& wait, bool is_lock) noexcept;
+// Who is entered among the waiters for `object`: those for a lock, so that its holder is charged; those for
+// something that another thread gives them, while somebody asks who does.
+enum class Entered : std::uint8_t { kNever, kWhileHoldersAreTold, kWhileLocksAreWatched };
+
+[[nodiscard]] WaitBegin begin_wait(const safe::Wait& wait, Entered entered) noexcept;
 // `waited`: false for a call that was refused; then nothing is recorded.
 void end_wait(const WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept;
-[[nodiscard]] safe::Nanos before_unlock(const safe::Wait& unlock) noexcept;
-void record_unlock(const safe::Wait& unlock, safe::Nanos waited) noexcept;
+[[nodiscard]] safe::Charge before_unlock(const safe::Wait& unlock) noexcept;
+void record_unlock(const safe::Wait& unlock, const safe::Charge& charge) noexcept;
+void note_wake(const void* object, safe::Pc caller) noexcept;
 
 // Our own thread's waits, and those that an allocator makes inside one of our hooks, are nobody's business.
 [[nodiscard]] inline bool is_outside() noexcept {
@@ -38,38 +45,47 @@ void record_unlock(const safe::Wait& unlock, safe::Nanos waited) noexcept;
   return answer == EDEADLK || answer == EPERM || answer == EINVAL;
 }
 
-// Calls `real`, one of the pointers of hooks/real.h, for a thread that waits for `object`, or may have to.
-template <safe::WaitKind kind, auto& real, bool is_lock = false, typename... Arguments>
+// Calls `real`, one of the pointers of hooks/real.h, for a thread that waits for `object`, or may have to; by
+// `call`, where that needs something more.
+template <safe::WaitKind kind, auto& real, Entered entered = Entered::kNever, auto& call = real,
+          typename... Arguments>
 [[gnu::noinline]] auto wait_in(const void* object, Arguments... arguments) {
-  if (!is_outside()) return real(arguments...);
+  if (!is_outside()) return call(arguments...);
   const safe::Wait wait{kind, object, reinterpret_cast<safe::Pc>(real), safe::caller_frame()};
-  const WaitBegin begin = begin_wait(wait, is_lock);
-  const auto result = real(arguments...);
-  end_wait(begin, wait, !is_lock || !is_refusal(static_cast<int>(result)));
+  const WaitBegin begin = begin_wait(wait, entered);
+  const auto result = call(arguments...);
+  end_wait(begin, wait, entered != Entered::kWhileLocksAreWatched || !is_refusal(static_cast<int>(result)));
   return result;
 }
 
 // For a lock that was found taken.
 template <safe::WaitKind kind, auto& real, typename Lock, typename... Arguments>
 [[gnu::always_inline]] inline auto wait_for_lock(Lock* lock, Arguments... arguments) {
-  return wait_in<kind, real, true>(static_cast<const void*>(lock), lock, arguments...);
+  return wait_in<kind, real, Entered::kWhileLocksAreWatched>(static_cast<const void*>(lock), lock,
+                                                              arguments...);
 }
 
 template <safe::WaitKind kind, auto& real, typename Lock>
 [[gnu::noinline]] auto unlock_watched(Lock* lock) {
   if (!is_outside()) return real(lock);
   const safe::Wait unlock{kind, lock, reinterpret_cast<safe::Pc>(real), safe::caller_frame()};
-  const safe::Nanos waited = before_unlock(unlock);
+  const safe::Charge charge = before_unlock(unlock);
   const auto result = real(lock);
-  if (waited != 0) record_unlock(unlock, waited);
+  if (charge.nanos != 0) record_unlock(unlock, charge);
   return result;
 }
 
-template <safe::WaitKind kind, auto& real, typename Lock>
-[[gnu::always_inline]] inline auto unlock_in(Lock* lock) {
-  if (safe::contention_recorder.is_watching_locks()) [[unlikely]]
-    return unlock_watched<kind, real>(lock);
-  return real(lock);
+// A thread that gives another one what it may wait for: a signal, a semaphore's unit.
+template <auto& real, typename Object>
+[[gnu::noinline]] auto wake_watched(Object* object) {
+  if (is_outside()) note_wake(object, safe::caller_pc(safe::ReturnAddress{safe::caller_frame().pc}));
+  return real(object);
+}
+
+template <auto& real, typename Object>
+[[gnu::always_inline]] inline auto wake_by(Object* object) {
+  if (safe::contention_recorder.is_telling_holders()) [[unlikely]] return wake_watched<real>(object);
+  return real(object);
 }
 
 // A wait that releases a mutex first, and takes it again out of our sight.
@@ -80,12 +96,13 @@ template <auto& real, typename Cond, typename Mutex, typename... Arguments>
   const auto function = reinterpret_cast<safe::Pc>(real);
   const safe::Wait unlock{safe::WaitKind::kMutex, mutex, function, caller};
   const safe::Wait wait{safe::WaitKind::kCond, cond, function, caller};
-  const safe::Nanos waited = before_unlock(unlock);
-  const WaitBegin begin = begin_wait(wait, false);
+  safe::Charge charge;
+  if (may_have_sleepers(state_of(mutex)) && gives_back(state_of(mutex))) charge = before_unlock(unlock);
+  const WaitBegin begin = begin_wait(wait, Entered::kWhileHoldersAreTold);
   const auto result = real(cond, mutex, arguments...);
   const bool refused = is_refusal(static_cast<int>(result));
   end_wait(begin, wait, !refused);
-  if (waited != 0 && !refused) record_unlock(unlock, waited);
+  if (charge.nanos != 0 && !refused) record_unlock(unlock, charge);
   return result;
 }
 

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Adds up meson's test logs: names what failed, then one line "N passed, N failed".
+"""Adds up meson's test logs: shows what failed, then one line "N passed, N failed".
+
+Of a failed test's output the end is shown here once more, where also a reader who sees only the end of a long log finds it.
 
 usage: sum_tests.py FAILED_STEPS [TESTLOG_JSON...]
 Exit status 1 when anything failed or nothing passed.
@@ -10,6 +12,12 @@ import sys
 
 PASSED = {"OK", "EXPECTEDFAIL"}
 SKIPPED = {"SKIP", "IGNORED"}
+SHOWN_LINES = 60
+
+
+def last_lines(text):
+    for line in text.splitlines()[-SHOWN_LINES:]:
+        print("    " + line[:300])
 
 
 def main(failed_steps, *logs):
@@ -26,6 +34,8 @@ def main(failed_steps, *logs):
                 else:
                     failed += 1
                     print(f"{test['result'].lower()}: {test['name']} ({log.split('/')[0]})")
+                    last_lines(test.get("stdout", ""))
+                    last_lines(test.get("stderr", ""))
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed or not passed else 0
 

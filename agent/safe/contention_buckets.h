@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "agent/safe/bucket_table.h"
+#include "agent/safe/thread_name.h"
 #include "agent/safe/types.h"
 #include "agent/safe/waits.h"
 
@@ -17,6 +18,7 @@ struct ContentionKey {
   WaitKind kind = WaitKind::kNone;
   const void* lock = nullptr;  // null: not asked for
   Pc holder = 0;               // who unlocked it last; 0: not asked for, or not known
+  ThreadName thread;           // that held the lock; empty: not asked for
 
   [[nodiscard]] std::uint64_t hash() const noexcept;
   friend bool operator==(const ContentionKey&, const ContentionKey&) = default;

@@ -92,19 +92,22 @@ void ContentionRecorder::on_wait(const Wait& wait, Nanos duration, Pc holder) no
   record(block_buckets, key, wait, count_units, static_cast<std::uint64_t>(nanos));
 }
 
-Nanos ContentionRecorder::before_unlock(const void* lock, Pc caller) const noexcept {
+Charge ContentionRecorder::before_unlock(const void* lock, Pc caller) const noexcept {
   const Nanos waited = lock_waiters.take_over(lock, now, caller);
   const std::int64_t fraction = mutex_fraction();
-  if (waited == 0 || fraction <= 0) return 0;
-  if (fraction > 1 && random_below(static_cast<std::uint64_t>(fraction)) != 0) return 0;
-  return waited;
+  if (waited == 0 || fraction <= 0) return {};
+  if (fraction > 1 && random_below(static_cast<std::uint64_t>(fraction)) != 0) return {};
+  return {waited, fraction};
 }
 
-void ContentionRecorder::on_unlock(const Wait& unlock, Nanos waited) noexcept {
-  const auto fraction = static_cast<std::uint64_t>(std::max<std::int64_t>(mutex_fraction(), 1));
+void ContentionRecorder::on_unlock(const Wait& unlock, const Charge& charge) noexcept {
+  const auto weight = static_cast<std::uint64_t>(charge.fraction);
   ContentionKey key;
-  if (label_locks_.load(std::memory_order_relaxed)) key.lock = unlock.object;
-  record(mutex_buckets, key, unlock, kUnit * fraction, static_cast<std::uint64_t>(waited) * fraction);
+  if (label_locks_.load(std::memory_order_relaxed)) {
+    key.lock = unlock.object;
+    key.thread = current_thread_name();
+  }
+  record(mutex_buckets, key, unlock, kUnit * weight, static_cast<std::uint64_t>(charge.nanos) * weight);
 }
 
 }  // namespace profagent::safe

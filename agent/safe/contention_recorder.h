@@ -24,6 +24,12 @@ struct Wait {
   StartFrame caller;
 };
 
+// What an unlock is charged with.
+struct Charge {
+  Nanos nanos = 0;            // all that its waiters have waited; 0: nothing to record
+  std::int64_t fraction = 1;  // it stands for so many
+};
+
 class ContentionRecorder {
  public:
   // ns: a wait of that length or longer is always recorded, a shorter one with the probability length / rate
@@ -48,16 +54,20 @@ class ContentionRecorder {
     return watching_locks_.load(std::memory_order_relaxed);
   }
 
+  // Somebody wants to know who gave a thread what it waited for.
+  [[nodiscard]] bool is_telling_holders() const noexcept {
+    return label_holders_.load(std::memory_order_relaxed);
+  }
+
   // CLOCK_MONOTONIC, ns.
   [[nodiscard]] static Nanos now() noexcept;
 
   void on_wait(const Wait& wait, Nanos duration, Pc holder) noexcept;
 
-  // What was waited for `lock`, in all, until now; to be called before the real unlock, after which the lock
-  // may be no more. 0: nothing to record.
-  [[nodiscard]] Nanos before_unlock(const void* lock, Pc caller) const noexcept;
+  // Before the real unlock, after which the lock may be no more.
+  [[nodiscard]] Charge before_unlock(const void* lock, Pc caller) const noexcept;
   // After it.
-  void on_unlock(const Wait& unlock, Nanos waited) noexcept;
+  void on_unlock(const Wait& unlock, const Charge& charge) noexcept;
 
  private:
   void update() noexcept;

@@ -9,17 +9,10 @@
 #include <sys/types.h>
 
 #include "agent/safe/bucket_table.h"
+#include "agent/safe/thread_name.h"
 #include "agent/safe/types.h"
 
 namespace profagent::safe {
-
-// The kernel's name of a thread: at most 15 bytes and a zero (prctl(2), PR_GET_NAME), as two words.
-struct ThreadName {
-  std::uint64_t words[2] = {};
-
-  [[nodiscard]] const char* text() const noexcept { return reinterpret_cast<const char*>(words); }
-  friend bool operator==(const ThreadName&, const ThreadName&) = default;
-};
 
 struct CpuKey {
   StackId stack = kNoStack;

@@ -49,7 +49,7 @@ void CpuRecorder::on_signal(CpuTimer& timer, std::uint32_t generation, const uco
   auto* pcs = static_cast<Pc*>(__builtin_alloca(depth * sizeof(Pc)));
   CpuKey key;
   key.stack = record_stack(frame_of(context), {pcs, depth});
-  sys::call(SYS_prctl, PR_GET_NAME, reinterpret_cast<long>(key.thread.words));
+  key.thread = current_thread_name();
   if (by_tid_.load(std::memory_order_relaxed)) key.tid = sys::gettid();
   BucketId row = cpu_buckets.find_or_add(key);
   if (row == 0) {

@@ -104,11 +104,9 @@ LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
     next.sum = sum_word(waiters_in(present.sum) + 1, times);
     if (exchange(lines[line].entries[place], present, next)) {
       const auto ticket = static_cast<std::uint32_t>(line * kPerLine + place + 1);
-      if (is_first) {
-        Holders& beside = *holders_.load(std::memory_order_relaxed);
-        beside.holders[ticket - 1].store(0, std::memory_order_relaxed);
-        beside.taken_over[ticket - 1].store(0, std::memory_order_relaxed);
-      }
+      // What was taken over of the place's former lock lies before `now` and needs no reset.
+      if (is_first)
+        holders_.load(std::memory_order_relaxed)->holders[ticket - 1].store(0, std::memory_order_relaxed);
       return {ticket, now};
     }
   }

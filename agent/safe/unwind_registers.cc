@@ -33,11 +33,11 @@ class RuleStep {
       std::uintptr_t value = 0;
       const StepResult result = recover(number, value);
       if (result == StepResult::kNext) to.set(number, value);
-      // A walk cannot go on without these; a bp that is lost for good, or was never known, is missed only if a
-      // rule asks for it.
-      const bool needed = number == kRegisterPc || number == kRegisterSp ||
-                          (number == kRegisterBp && result == StepResult::kUnknownRegister &&
-                           from_.knows(kRegisterBp));
+      // A walk cannot go on without these; a bp that is lost for good, or was never known, is missed only if
+      // a rule asks for it.
+      const bool needed =
+          number == kRegisterPc || number == kRegisterSp ||
+          (number == kRegisterBp && result == StepResult::kUnknownRegister && from_.knows(kRegisterBp));
       if (needed && result != StepResult::kNext) return result;
     }
     return StepResult::kNext;

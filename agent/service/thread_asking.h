@@ -36,8 +36,8 @@ class ThreadAsking {
 
  private:
   [[nodiscard]] std::string_view obstacle_of(const Question& question, int signal) const;
-  [[nodiscard]] std::size_t ask_some(std::span<const Question> questions, int signal, const Answered& answered,
-                                     const Unanswered& unanswered) const;
+  [[nodiscard]] std::size_t ask_some(std::span<const Question> questions, int signal,
+                                     const Answered& answered, const Unanswered& unanswered) const;
 
   std::function<int()> signal_;
   std::int64_t filters_at_load_;

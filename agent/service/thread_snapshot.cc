@@ -61,8 +61,8 @@ void ThreadWatch::find_slots() {
 
 // More than one when an id was given to another thread: which is the present one's shows when it waits.
 std::span<const std::pair<pid_t, const safe::ThreadSlot*>> ThreadWatch::slots_of(pid_t tid) const {
-  const auto first = std::partition_point(slots_.begin(), slots_.end(),
-                                          [=](const auto& slot) { return slot.first < tid; });
+  const auto first =
+      std::partition_point(slots_.begin(), slots_.end(), [=](const auto& slot) { return slot.first < tid; });
   auto last = first;
   while (last != slots_.end() && last->first == tid) ++last;
   return {first, last};

@@ -30,15 +30,15 @@ namespace profagent::service {
 struct ThreadRow {
   pid_t tid = 0;
   safe::ThreadName name;
-  std::string_view state;             // "running", "unknown", or the text of a WaitKind
+  std::string_view state;  // "running", "unknown", or the text of a WaitKind
   safe::WaitKind kind = safe::WaitKind::kNone;
-  std::int64_t system_call = -1;      // that it is blocked in
-  std::uint32_t stack = 0;            // in ThreadSnapshot::stacks
-  std::string_view obstacle;          // why the stack is not known: stands in front of it
-  const void* object = nullptr;       // what it waits for
-  std::uint32_t waiting_frame = 0;    // of the stack: the function that was called with the object
-  pid_t holder = 0;                   // of that lock
-  std::int64_t blocked_since = 0;     // CLOCK_MONOTONIC, ns: at least since then; 0: not known
+  std::int64_t system_call = -1;    // that it is blocked in
+  std::uint32_t stack = 0;          // in ThreadSnapshot::stacks
+  std::string_view obstacle;        // why the stack is not known: stands in front of it
+  const void* object = nullptr;     // what it waits for
+  std::uint32_t waiting_frame = 0;  // of the stack: the function that was called with the object
+  pid_t holder = 0;                 // of that lock
+  std::int64_t blocked_since = 0;   // CLOCK_MONOTONIC, ns: at least since then; 0: not known
 };
 
 struct ThreadSnapshot {

@@ -10,7 +10,7 @@
 namespace profagent::service {
 
 struct BlockedAt {
-  std::int64_t number = 0;  // of the system call; negative: blocked elsewhere, for a page or a debugger
+  std::int64_t number = 0;     // of the system call; negative: blocked elsewhere, for a page or a debugger
   std::uint64_t argument = 0;  // its first
   std::uintptr_t sp = 0;       // 0: the thread has ended
   std::uintptr_t pc = 0;

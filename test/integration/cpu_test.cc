@@ -194,6 +194,7 @@ TEST_CASE("what does not fit into the table of stacks is one frame, and the tota
   CHECK(broken_rules(profile) == kNone);
   const auto all = static_cast<double>(profile.total("cpu").all());
   const double used = meter.used_in(profile);
+  INFO(described(profile));
   CHECK(std::abs(all - used) <= 0.02 * used + meter.doubt_in(profile));
   CHECK(nanos_in(profile, "[stack table full]") > sampled_nanos(profile) * 9 / 10);
   CHECK(nanos_in(profile, "burn_elsewhere") == 0);

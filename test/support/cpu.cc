@@ -105,6 +105,14 @@ std::int64_t sampled_nanos(const Profile& profile) {
   return result;
 }
 
+std::string described(const Profile& profile) {
+  std::string result = std::to_string(profile.message().duration_nanos()) + " ns\n";
+  for (const Sample& sample : profile.samples())
+    result += std::to_string(sample.values.at(1)) + " " + sample.key() + "\n";
+  for (const std::string& comment : profile.comments()) result += comment + "\n";
+  return result;
+}
+
 bool has_call(const Profile& profile, const std::string& caller, const std::string& callee) {
   return std::any_of(profile.samples().begin(), profile.samples().end(), [&](const Sample& sample) {
     for (std::size_t i = 1; i < sample.stack.size(); ++i)

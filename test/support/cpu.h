@@ -42,6 +42,8 @@ class InBackground {
 [[nodiscard]] std::int64_t nanos_in(const Profile& profile, const std::string& function);
 // ns of the samples that have a stack. How much has none, on a busy machine, is up to the kernel's scheduler.
 [[nodiscard]] std::int64_t sampled_nanos(const Profile& profile);
+// All samples and comments, for the message of a test that fails.
+[[nodiscard]] std::string described(const Profile& profile);
 // True when `callee` was called by `caller`, without anything between them, in some sample.
 [[nodiscard]] bool has_call(const Profile& profile, const std::string& caller, const std::string& callee);
 

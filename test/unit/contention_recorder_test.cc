@@ -153,8 +153,8 @@ TEST_CASE("a rate of 0 or below records no wait", "[B04]") {
 void unlock_contended(const void* lock, Nanos waited) {
   const LockWaiters::Ticket ticket = lock_waiters.join(lock, ContentionRecorder::now() - waited);
   REQUIRE(ticket.place != 0);
-  const Nanos charged = contention_recorder.before_unlock(lock, 0x77);
-  if (charged != 0) contention_recorder.on_unlock(wait_for(lock), charged);
+  const Charge charged = contention_recorder.before_unlock(lock, 0x77);
+  if (charged.nanos != 0) contention_recorder.on_unlock(wait_for(lock), charged);
   lock_waiters.leave(lock, ticket);
 }
 
@@ -172,7 +172,7 @@ TEST_CASE("at fraction 1 every contended unlock is counted, an uncontended one n
   // The table's unit is 64 ns; a begin is rounded down as well as an end.
   CHECK(amount.nanos >= 100 * static_cast<double>(kWaited - 64));
   CHECK(amount.nanos <= 100 * static_cast<double>(kWaited + 64) + static_cast<double>(spent));
-  for (int i = 0; i < 100; ++i) CHECK(contention_recorder.before_unlock(lock_at(3), 0x77) == 0);
+  for (int i = 0; i < 100; ++i) CHECK(contention_recorder.before_unlock(lock_at(3), 0x77).nanos == 0);
   CHECK(sum(block_buckets, 0x501) == Amount{});
 }
 
@@ -241,7 +241,7 @@ TEST_CASE("one row for a stack and a kind, whoever waits", "[B11]") {
     set_stack({0x901, 0x902});
     for (int i = 0; i < kTimes; ++i) {
       contention_recorder.on_wait(wait_for(lock_at(static_cast<std::uintptr_t>(thread))), 3, 0);
-      contention_recorder.on_unlock(wait_for(lock_at(static_cast<std::uintptr_t>(thread))), 5);
+      contention_recorder.on_unlock(wait_for(lock_at(static_cast<std::uintptr_t>(thread))), {.nanos = 5});
     }
   });
   CHECK(sum(block_buckets, 0x901) == Amount{kThreads * kTimes, 3.0 * kThreads * kTimes, 1});
@@ -265,7 +265,7 @@ TEST_CASE("locks and holders are told apart only when somebody asks") {
   const auto wait_twice = [] {
     for (const std::uintptr_t number : {1, 2}) {
       contention_recorder.on_wait(wait_for(lock_at(number)), 10, number);
-      contention_recorder.on_unlock(wait_for(lock_at(number)), 10);
+      contention_recorder.on_unlock(wait_for(lock_at(number)), {.nanos = 10});
     }
   };
   wait_twice();
@@ -286,7 +286,7 @@ TEST_CASE("whoever wants holders has locks watched, without the mutex profile") 
   contention_recorder.set_labels(false, true);
   CHECK(contention_recorder.is_watching_locks());
   const LockWaiters::Ticket ticket = lock_waiters.join(lock_at(6), ContentionRecorder::now() - 1000);
-  CHECK(contention_recorder.before_unlock(lock_at(6), 0x77) == 0);
+  CHECK(contention_recorder.before_unlock(lock_at(6), 0x77).nanos == 0);
   CHECK(lock_waiters.holder(ticket) == 0x77);
   lock_waiters.leave(lock_at(6), ticket);
   CHECK(sum(mutex_buckets, 0xc01) == Amount{});

@@ -1,6 +1,7 @@
 // Becomes itself by exec, again and again, each time in the middle of a CPU profile of its own at 1000 Hz:
 // asks the agent's Unix socket for one (first argument), waits until there are timers, burns for some ticks,
-// and executes itself. A signal that comes late would kill the new program. Second argument: how often.
+// and executes itself. A signal that comes late would kill the new program. Second argument: how often. With
+// a third argument it asks for where its threads stand instead, and does not wait.
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -11,8 +12,9 @@
 #include "test/victims/burn.h"
 #include "test/victims/kit.h"
 
-static const char kRequest[] =
+static const char kProfile[] =
     "GET /debug/pprof/profile?seconds=30&hz=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+static const char kThreads[] = "GET /debug/pprof/goroutine HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 NOINLINE void* burn_for_ever(void* unused) {
   for (;;) burn(1000000);
@@ -20,12 +22,12 @@ NOINLINE void* burn_for_ever(void* unused) {
 }
 
 // Closed by exec, like the client it stands for.
-static int ask_for_profile(const char* path) {
+static int ask(const char* path, const char* request) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   strncpy(address.sun_path, path, sizeof address.sun_path - 1);
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0 || connect(fd, (struct sockaddr*)&address, sizeof address) != 0) return 0;
-  return write(fd, kRequest, sizeof kRequest - 1) == (ssize_t)sizeof kRequest - 1;
+  return write(fd, request, strlen(request)) == (ssize_t)strlen(request);
 }
 
 // -1 where the kernel does not tell (it was built without CONFIG_CHECKPOINT_RESTORE).
@@ -50,18 +52,19 @@ int main(int argc, char** argv) {
   }
   char path[108];
   snprintf(path, sizeof path, "%s/%d.sock", argv[1], (int)getpid());
-  if (!ask_for_profile(path)) {
+  if (!ask(path, argc > 3 ? kThreads : kProfile)) {
     say("no agent\n");
     _exit(1);
   }
-  for (int i = 0; i < 2000 && has_timers() == 0; ++i) usleep(500);
-  if (has_timers() == 0) {
+  for (int i = 0; argc == 3 && i < 2000 && has_timers() == 0; ++i) usleep(500);
+  if (argc == 3 && has_timers() == 0) {
     say("no timers\n");
     _exit(1);
   }
-  burn(10000000);
+  // Of a question about threads any part may be cut off.
+  burn(argc == 3 ? 10000000 : (uint64_t)(left % 16) * 1000000);
   char next[16];
   snprintf(next, sizeof next, "%d", left - 1);
-  execl(argv[0], argv[0], argv[1], next, (char*)NULL);
+  execl(argv[0], argv[0], argv[1], next, argv[3], (char*)NULL);
   _exit(3);
 }

@@ -18,13 +18,11 @@
 #include "test/victims/burn.h"
 #include "test/victims/kit.h"
 
-static const uint64_t kMillisecond = 1000000;
-
 NOINLINE void recurse(int depth) {  // NOLINT(misc-no-recursion)
   if (depth > 1)
     recurse(depth - 1);
   else
-    burn(kMillisecond);
+    spin_a_while();
   END_OF_FRAME();
 }
 
@@ -41,7 +39,7 @@ NOINLINE void handle_alarm(int number) {
 }
 
 NOINLINE void interrupted(void) {
-  burn(kMillisecond);
+  spin_a_while();
   END_OF_FRAME();
 }
 
@@ -57,7 +55,7 @@ static ucontext_t scheduler, coroutine;
 
 NOINLINE void in_coroutine(void) {
   for (;;) {
-    burn(kMillisecond / 10);
+    spin(200000);
     swapcontext(&coroutine, &scheduler);
   }
 }

@@ -4,10 +4,9 @@
 //   waits_unhooked  in write() to a full pipe, which we do not hook
 //   waits_in_handler  in a signal handler that came upon it in a wait
 //   jumped          in a wait that it entered after it had left another one by longjmp
-//   burns_masked    nowhere: it runs, with all signals blocked
-//   burns           nowhere: it runs
 //
-// "--churn": two more create threads that end at once, all the time. "--idle N": N more at the semaphore.
+// "--burn": two more run, one with all signals blocked. "--churn": two more create threads that end at once,
+// all the time. "--idle N": N more at the semaphore.
 // Commands: "nobody" and "chroot" give up what the agent reads.
 #include <grp.h>
 #include <limits.h>
@@ -149,12 +148,13 @@ int main(int argc, char** argv) {
   await_sleep(&jumper);
   pthread_kill(jumps, SIGUSR2);
   for (int i = 0; i < kStanding; ++i) await_sleep(&tids[i]);
-  start(burns_masked, "masked");
-  start(burns, "burner");
   for (int i = 1; i < argc; ++i) {
     if (strcmp(argv[i], "--churn") == 0) {
       start(churns, "churner");
       start(churns, "churner");
+    } else if (strcmp(argv[i], "--burn") == 0) {
+      start(burns_masked, "masked");
+      start(burns, "burner");
     } else if (strcmp(argv[i], "--idle") == 0) {
       for (int left = atoi(argv[++i]); left > 0; --left) start(f2, "stander");
     }

@@ -1,0 +1,182 @@
+// A running thread is asked by a signal, and answers where it stands.
+#include "agent/safe/thread_asks.h"
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <thread>
+#include <vector>
+
+#include <sys/wait.h>
+#include <unistd.h>
+#include <catch2/catch.hpp>
+
+#include "agent/safe/events.h"
+#include "agent/safe/sys.h"
+
+namespace profagent::safe {
+namespace {
+
+constexpr int kSignal = SIGURG;
+constinit std::atomic<int> foreign = 0;
+
+void on_signal(int, siginfo_t* info, void* context) {
+  if (!thread_asks.on_signal(*info, *static_cast<ucontext_t*>(context))) foreign.fetch_add(1);
+}
+
+void install() {
+  struct sigaction action {};
+  action.sa_sigaction = on_signal;
+  action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+  sigfillset(&action.sa_mask);
+  REQUIRE(sigaction(kSignal, &action, nullptr) == 0);
+  events.wake_signal = kSignal;
+  REQUIRE(thread_asks.prepare());
+}
+
+// A thread that runs in one function, or waits, until this is destroyed.
+class Runner {
+ public:
+  explicit Runner(bool waits) : thread_([this, waits] { run(waits); }) {
+    while (tid_ == 0) std::this_thread::yield();
+  }
+  ~Runner() {
+    stop_ = true;
+    thread_.join();
+  }
+  Runner(const Runner&) = delete;
+  Runner& operator=(const Runner&) = delete;
+  [[nodiscard]] pid_t tid() const { return tid_; }
+  [[nodiscard]] bool kept_errno() const { return kept_errno_; }
+
+ private:
+  [[gnu::noinline]] void run(bool waits) {
+    tid_ = sys::gettid();
+    errno = 77;
+    while (!stop_) {
+      if (waits) sys::call(SYS_sched_yield);
+      kept_errno_ = kept_errno_ && errno == 77;
+    }
+  }
+  std::atomic<pid_t> tid_{0};
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> kept_errno_{true};
+  std::thread thread_;
+};
+
+// Patience only guards against hangs: on a busy machine a thread may wait long for its turn.
+bool is_answered(const ThreadAsks::Ask& ask) {
+  for (int i = 0; i < 20'000; ++i) {
+    if (ThreadAsks::answer(ask) != nullptr) return true;
+    usleep(1000);
+  }
+  return false;
+}
+
+TEST_CASE("a running thread answers", "[D1]") {
+  install();
+  const Runner runner(false);
+  for (int i = 0; i < 5; ++i) {
+    const ThreadAsks::Ask ask = thread_asks.ask(runner.tid(), kSignal);
+    REQUIRE(ask.place != nullptr);
+    REQUIRE(is_answered(ask));
+    CHECK(ThreadAsks::answer(ask)->stack.depth > 2);
+    ThreadAsks::give_up(ask);
+    CHECK(ThreadAsks::answer(ask) == nullptr);
+  }
+  CHECK(runner.kept_errno());
+  CHECK(foreign == 0);
+}
+
+TEST_CASE("a thread that waits is not asked, and its wait goes on", "[D1]") {
+  install();
+  std::atomic<pid_t> tid = 0;
+  std::atomic<long> result = 1;
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  std::thread waits([&] {
+    char byte = 0;
+    tid = sys::gettid();
+    result = sys::call(SYS_read, ends[0], reinterpret_cast<long>(&byte), 1);
+  });
+  while (tid == 0) std::this_thread::yield();
+  usleep(100'000);
+  const ThreadAsks::Ask ask = thread_asks.ask(tid, kSignal);
+  REQUIRE(ask.place != nullptr);
+  usleep(100'000);
+  CHECK(ThreadAsks::answer(ask) == nullptr);
+  CHECK(result == 1);
+  ThreadAsks::give_up(ask);
+  close(ends[1]);
+  waits.join();
+  CHECK(result == 0);
+  close(ends[0]);
+}
+
+TEST_CASE("all places can be asked from, and each is had again") {
+  install();
+  const Runner runner(false);
+  for (int round = 0; round < 3; ++round) {
+    std::vector<ThreadAsks::Ask> asks;
+    for (std::size_t i = 0; i < ThreadAsks::kPlaces; ++i) {
+      asks.push_back(thread_asks.ask(runner.tid(), kSignal));
+      REQUIRE(asks.back().place != nullptr);
+    }
+    CHECK(thread_asks.ask(runner.tid(), kSignal).place == nullptr);
+    for (const ThreadAsks::Ask& ask : asks) ThreadAsks::give_up(ask);
+    // One whose answer is under way is had later.
+    usleep(20'000);
+  }
+}
+
+TEST_CASE("nobody is asked by a signal that is left, and nobody who is not there") {
+  install();
+  const Runner runner(false);
+  events.wake_signal = SIGCONT;
+  CHECK(thread_asks.ask(runner.tid(), kSignal).place == nullptr);
+  events.wake_signal = kSignal;
+  CHECK(thread_asks.ask(999'999'999, kSignal).place == nullptr);
+  const ThreadAsks::Ask ask = thread_asks.ask(runner.tid(), kSignal);
+  REQUIRE(ask.place != nullptr);
+  thread_asks.leave_signal();
+  CHECK(ask.place->timer == 0);
+  ThreadAsks::give_up(ask);
+}
+
+TEST_CASE("a signal of somebody else's is left to others") {
+  install();
+  foreign = 0;
+  REQUIRE(::raise(kSignal) == 0);
+  CHECK(foreign == 1);
+  // A late one: its place has another generation.
+  const Runner runner(false);
+  const ThreadAsks::Ask ask = thread_asks.ask(runner.tid(), kSignal);
+  REQUIRE(is_answered(ask));
+  ThreadAsks::give_up(ask);
+  siginfo_t late{};
+  late.si_code = SI_TIMER;
+  late.si_value.sival_ptr = nullptr;
+  CHECK_FALSE(thread_asks.on_signal(late, ucontext_t{}));
+}
+
+TEST_CASE("the child of a fork begins anew", "[F3]") {
+  install();
+  const Runner runner(false);
+  const ThreadAsks::Ask ask = thread_asks.ask(runner.tid(), kSignal);
+  REQUIRE(ask.place != nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    thread_asks.forget_after_fork();
+    std::size_t free = 0;
+    for (std::size_t i = 0; i < ThreadAsks::kPlaces; ++i)
+      free += thread_asks.ask(sys::gettid(), kSignal).place != nullptr ? 1 : 0;
+    _exit(free == ThreadAsks::kPlaces ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  ThreadAsks::give_up(ask);
+}
+
+}  // namespace
+}  // namespace profagent::safe
