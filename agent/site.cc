@@ -62,7 +62,8 @@ service::Site make_site(SiteParts parts) {
     return facts;
   };
   site.look_for_deadlocks = [shared] {
-    return std::make_shared<service::DeadlockSearch>(shared->symbolizer);
+    auto search = std::make_shared<service::DeadlockSearch>(shared->symbolizer);
+    return [search] { return search->finish(); };
   };
   site.access =
       service::parse_allowed_uids(safe::settings.allow_uids.load(std::memory_order_relaxed), nullptr);

@@ -1,7 +1,7 @@
 #include <charconv>
 #include <string_view>
 
-#include "agent/service/deadlock.h"
+#include "agent/service/deadlock_report.h"
 
 namespace profagent::service {
 

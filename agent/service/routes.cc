@@ -67,9 +67,10 @@ Answer answer_agent(const Site& site, const Request& request) {
 Answer answer_deadlock(const Site& site, const Request& request) {
   if (!site.look_for_deadlocks) return make_pprof_error(500, "no deadlocks");
   const bool is_json = Query(request.query).get("format") == "json";
-  return Pending{DeadlockSearch::kPause, [] { return 0.0; },
-                 [search = site.look_for_deadlocks(), is_json] {
-                   const DeadlockReport report = search->finish();
+  constexpr double kPause = 0.1;
+  return Pending{kPause, [] { return 0.0; },
+                 [look_again = site.look_for_deadlocks(), is_json] {
+                   const DeadlockReport report = look_again();
                    return is_json ? make_response(kJson, deadlock_json(report))
                                   : make_response(kPlainText, deadlock_text(report));
                  }};

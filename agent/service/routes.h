@@ -107,7 +107,7 @@ struct Fact {
   std::variant<std::int64_t, double, bool, std::string, std::vector<std::string>> value;
 };
 
-class DeadlockSearch;
+struct DeadlockReport;
 
 // All that the endpoints show. Built by the roof, on the service's thread.
 struct Site {
@@ -120,8 +120,8 @@ struct Site {
   // Makes all changes, or none and says why.
   std::function<std::string(std::span<const SettingChange>)> change_settings;
   std::function<std::vector<Fact>()> facts;
-  // Begins a search for threads that wait for each other.
-  std::function<std::shared_ptr<DeadlockSearch>()> look_for_deadlocks;
+  // Begins to look for threads that wait for each other. What it returns is to be called after a pause.
+  std::function<std::function<DeadlockReport()>()> look_for_deadlocks;
   AccessPolicy access;
 };
 

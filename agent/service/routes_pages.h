@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/service/deadlock.h"
+#include "agent/service/deadlock_report.h"
 #include "agent/service/routes.h"
 
 namespace profagent::service {
