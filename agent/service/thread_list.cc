@@ -86,7 +86,8 @@ bool has_ended(pid_t tid) {
   if (name_end == std::string_view::npos) return true;
   constexpr int kFlagsField = 7;
   std::size_t at = name_end;
-  for (int field = 0; field < kFlagsField && at != std::string_view::npos; ++field) at = text.find(' ', at + 1);
+  for (int field = 0; field < kFlagsField && at != std::string_view::npos; ++field)
+    at = text.find(' ', at + 1);
   std::uint64_t flags = 0;
   if (at != std::string_view::npos) std::from_chars(text.data() + at + 1, text.data() + text.size(), flags);
   constexpr std::uint64_t kExiting = 4;  // the kernel's PF_EXITING, also of a zombie
