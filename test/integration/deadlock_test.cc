@@ -223,6 +223,7 @@ TEST_CASE("in heavy traffic there is never a deadlock") {
     ++requests;
   }
   CHECK(requests > 0);
-  WARN(requests << " requests, " << chains << " of them with chains");
+  INFO(requests << " requests");
+  CHECK(chains > 0);
   CHECK(report_of(victim)["chains"].empty());
 }
