@@ -19,6 +19,7 @@
 #include "agent/safe/contention_recorder.h"
 #include "agent/safe/counters.h"
 #include "agent/safe/cpu_recorder.h"
+#include "agent/safe/creation_recorder.h"
 #include "agent/safe/events.h"
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/lock_waiters.h"
@@ -247,6 +248,7 @@ void on_fork_child() noexcept {
       serves ? safe::settings.block_profile_rate.load(std::memory_order_relaxed) : 0);
   safe::contention_recorder.set_mutex_fraction(
       serves ? safe::settings.mutex_profile_fraction.load(std::memory_order_relaxed) : 0);
+  safe::creation_recorder.forget_after_fork();
   safe::thread_asks.forget_after_fork();
   hooks::forget_births_after_fork();
   safe::threads.on_fork_child();
@@ -299,6 +301,8 @@ safe::ClockFunction find_clock() noexcept {
   const std::int64_t fraction = safe::settings.mutex_profile_fraction.load(std::memory_order_relaxed);
   if (fraction == 0 || safe::lock_waiters.prepare()) safe::contention_recorder.set_mutex_fraction(fraction);
   safe::contention_recorder.set_block_rate(safe::settings.block_profile_rate.load(std::memory_order_relaxed));
+
+  safe::creation_recorder.start();
 
   agent.filters_at_load = filters_at_load();
   agent.pid = safe::sys::getpid();

@@ -6,6 +6,8 @@
 #include "agent/safe/settings.h"
 #include "agent/service/contention_profile.h"
 #include "agent/service/cpu_profile.h"
+#include "agent/service/creation_profile.h"
+#include "agent/service/deadlock.h"
 #include "agent/service/heap_profile.h"
 #include "agent/service/modules.h"
 #include "agent/service/symbols.h"
@@ -35,6 +37,7 @@ service::Site make_site(SiteParts parts) {
   for (auto& source : service::make_contention_sources(shared->symbolizer, shared->contention_rates)) {
     site.profiles.push_back(std::move(source));
   }
+  site.profiles.push_back(service::make_creation_source(shared->symbolizer));
   site.profiles.push_back(service::make_threads_source(shared->symbolizer, shared->thread_watch));
   site.cmdline = std::move(parts.cmdline);
   site.symbol_names = [shared](std::span<const std::uintptr_t> pcs) {
@@ -57,6 +60,10 @@ service::Site make_site(SiteParts parts) {
     const std::vector<service::Fact> more = service::agent_facts(shared->info);
     facts.insert(facts.end(), more.begin(), more.end());
     return facts;
+  };
+  site.look_for_deadlocks = [shared] {
+    auto search = std::make_shared<service::DeadlockSearch>(shared->symbolizer);
+    return [search] { return search->finish(); };
   };
   site.access =
       service::parse_allowed_uids(safe::settings.allow_uids.load(std::memory_order_relaxed), nullptr);

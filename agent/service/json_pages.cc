@@ -1,4 +1,5 @@
 // The JSON answers. The only file that includes the JSON library.
+#include <charconv>
 #include <cstdint>
 
 #include <nlohmann/json.hpp>
@@ -61,6 +62,55 @@ std::string config_json(const std::vector<SettingView>& settings) {
   }
   Json page;
   page["settings"] = std::move(rows);
+  return dump(page);
+}
+
+std::string deadlock_json(const DeadlockReport& report) {
+  const auto hex = [](std::uintptr_t number) {
+    char digits[16];
+    return "0x" + std::string(std::begin(digits),
+                              std::to_chars(std::begin(digits), std::end(digits), number, 16).ptr);
+  };
+  const auto thread_json = [&](const DeadlockReport::Thread& thread) {
+    const LockWait& wait = thread.wait;
+    Json frames = Json::array();
+    for (const DeadlockReport::Frame& frame : thread.stack) {
+      frames.push_back({{"address", hex(frame.pc)},
+                        {"function", frame.function},
+                        {"offset", frame.offset},
+                        {"file", frame.file}});
+    }
+    return Json{{"tid", wait.waiter},
+                {"name", thread.name},
+                {"waits_for",
+                 {{"kind", safe::text_of(wait.kind)},
+                  {"address", hex(wait.object)},
+                  {"has_time_limit", wait.futex.is_timed}}},
+                {"holder", {{"tid", wait.holder}, {"name", thread.holder_name}}},
+                {"stack", std::move(frames)}};
+  };
+  const auto threads_json = [&](const std::vector<DeadlockReport::Thread>& threads) {
+    Json rows = Json::array();
+    for (const DeadlockReport::Thread& thread : threads) rows.push_back(thread_json(thread));
+    return rows;
+  };
+  Json page;
+  page["deadlock"] = !report.cycles.empty() || !report.abandoned.empty();
+  page["cycles"] = Json::array();
+  for (const DeadlockReport::Cycle& cycle : report.cycles) {
+    page["cycles"].push_back({{"threads", threads_json(cycle.threads)}, {"behind", cycle.behind}});
+  }
+  page["abandoned_locks"] = Json::array();
+  for (const DeadlockReport::Abandoned& lock : report.abandoned) {
+    page["abandoned_locks"].push_back({{"threads", threads_json(lock.threads)}});
+  }
+  page["chains"] = Json::array();
+  for (const DeadlockReport::Chain& chain : report.chains) {
+    page["chains"].push_back({{"head", {{"tid", chain.head}, {"name", chain.name}}},
+                              {"behind", chain.behind},
+                              {"threads", threads_json(chain.threads)}});
+  }
+  if (!report.obstacle.empty()) page["obstacle"] = report.obstacle;
   return dump(page);
 }
 

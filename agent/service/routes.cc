@@ -64,6 +64,18 @@ Answer answer_agent(const Site& site, const Request& request) {
   return make_response("application/json", facts_json(facts));
 }
 
+Answer answer_deadlock(const Site& site, const Request& request) {
+  if (!site.look_for_deadlocks) return make_pprof_error(500, "no deadlocks");
+  const bool is_json = Query(request.query).get("format") == "json";
+  constexpr double kPause = 0.1;
+  return Pending{kPause, [] { return 0.0; },
+                 [look_again = site.look_for_deadlocks(), is_json] {
+                   const DeadlockReport report = look_again();
+                   return is_json ? make_response(kJson, deadlock_json(report))
+                                  : make_response(kPlainText, deadlock_text(report));
+                 }};
+}
+
 constexpr Route kRoutes[] = {
     {"/", kReads, "", answer_redirect},
     {"/debug/pprof", kReads, "", answer_redirect},
@@ -75,6 +87,10 @@ constexpr Route kRoutes[] = {
     {"/debug/pprof/config", kReads | kPuts,
      "Every setting with its value, bounds and meaning. JSON; a PUT of {\"name\": number} changes some.",
      answer_config},
+    {"/debug/pprof/deadlock", kReads,
+     "Threads that wait for each other in a circle, locks whose holder has ended, and who holds up the most "
+     "others. Text; JSON with ?format=json.",
+     answer_deadlock},
     {"/debug/pprof/symbol", kReads | kPosts,
      "Function names for the addresses in the query or in the body of a POST.", answer_symbol},
 };

@@ -107,6 +107,8 @@ struct Fact {
   std::variant<std::int64_t, double, bool, std::string, std::vector<std::string>> value;
 };
 
+struct DeadlockReport;
+
 // All that the endpoints show. Built by the roof, on the service's thread.
 struct Site {
   std::vector<std::unique_ptr<ProfileSource>> profiles;
@@ -118,6 +120,8 @@ struct Site {
   // Makes all changes, or none and says why.
   std::function<std::string(std::span<const SettingChange>)> change_settings;
   std::function<std::vector<Fact>()> facts;
+  // Begins to look for threads that wait for each other. What it returns is to be called after a pause.
+  std::function<std::function<DeadlockReport()>()> look_for_deadlocks;
   AccessPolicy access;
 };
 

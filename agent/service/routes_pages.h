@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/service/deadlock_report.h"
 #include "agent/service/routes.h"
 
 namespace profagent::service {
@@ -30,6 +31,9 @@ struct PageView {
 
 // GET /debug/pprof/config.
 [[nodiscard]] std::string config_json(const std::vector<SettingView>& settings);
+
+// GET /debug/pprof/deadlock?format=json.
+[[nodiscard]] std::string deadlock_json(const DeadlockReport& report);
 
 // GET /debug/pprof/agent.
 [[nodiscard]] std::string facts_json(const std::vector<Fact>& facts);

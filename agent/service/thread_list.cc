@@ -78,6 +78,22 @@ std::vector<pid_t> list_threads() {
   }
 }
 
+bool has_ended(pid_t tid) {
+  std::array<char, 512> room{};
+  const std::string_view text = TaskFile(tid, "stat").read(room);
+  // "TID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS …", and the name may have anything in it.
+  const std::size_t name_end = text.rfind(')');
+  if (name_end == std::string_view::npos) return true;
+  constexpr int kFlagsField = 7;
+  std::size_t at = name_end;
+  for (int field = 0; field < kFlagsField && at != std::string_view::npos; ++field)
+    at = text.find(' ', at + 1);
+  std::uint64_t flags = 0;
+  if (at != std::string_view::npos) std::from_chars(text.data() + at + 1, text.data() + text.size(), flags);
+  constexpr std::uint64_t kExiting = 4;  // the kernel's PF_EXITING, also of a zombie
+  return (flags & kExiting) != 0;
+}
+
 safe::ThreadName to_thread_name(std::string_view text) {
   safe::ThreadName name;
   std::memcpy(name.words, text.data(), std::min(text.size(), sizeof(name.words) - 1));

@@ -15,6 +15,9 @@ namespace profagent::service {
 // Ascending as the kernel lists them; without /proc those that have entered a hook of ours.
 [[nodiscard]] std::vector<pid_t> list_threads();
 
+// Gone, or on its way out of the kernel's list; the main thread stays listed until the last thread ends.
+[[nodiscard]] bool has_ended(pid_t tid);
+
 // Cut to what a name can have.
 [[nodiscard]] safe::ThreadName to_thread_name(std::string_view text);
 

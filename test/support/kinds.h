@@ -26,6 +26,7 @@ inline const SnapshotKind kSnapshotKinds[] = {
     {"heap", "namespaced", "shop::store", "heap profile: ", "space bytes"},
     {"allocs", "namespaced", "shop::store", "heap profile: ", "space bytes"},
     {"block", "wait_cancel", "contends_later", "--- contention:\ncycles/second=", "contentions count"},
+    {"threadcreate", "thread_makers", "leaks_threads", "threadcreate profile: total ", "threadcreate count"},
     {"mutex", "wait_cancel", "gives_back_later", "--- mutex:\ncycles/second=", "contentions count"},
     {"goroutine", "namespaced", "main", "goroutine profile: ", "goroutine count"},
 };
