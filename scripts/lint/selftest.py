@@ -197,7 +197,7 @@ class LibraryTest(ObjectTest):
         self.golden("exports.txt", *exports)
         self.golden("imports.txt", *imports)
         self.golden("init.txt", *init)
-        return (library.main, made, os.path.join(self.root, "a.map"), self.root)
+        return (library.main, made, self.write("names.txt", "hooked\n"), self.root)
 
     def good(self):
         return ["-Wl,-z,now", "-Wl,--version-script=" + os.path.join(self.root, "a.map")]
