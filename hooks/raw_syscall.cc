@@ -39,9 +39,9 @@ extern "C" {
       reinterpret_cast<const void*>(a), number, a, b, c, d, e, f);
 }
 
+static_assert(SYS_futex == 202 && SYS_seccomp == 317);
 PROFAGENT_EXPORT(syscall)
-[[gnu::naked]] long syscall(long /*number*/, ...) {
-  static_assert(SYS_futex == 202 && SYS_seccomp == 317);
+__attribute__((naked)) long syscall(long /*number*/, ...) {
   asm("cmp $202, %rdi\n\t"
       "je profagent_watched_syscall\n\t"
       "cmp $317, %rdi\n\t"

@@ -29,10 +29,10 @@ constexpr std::uint64_t kMostUnitsEarly = 60;
 constexpr std::uint64_t base_of(Nanos now) noexcept {
   return (static_cast<std::uint64_t>(now) >> kBaseUnitBits) & kBaseMask;
 }
-constexpr std::uint64_t lock_word(const void* lock, std::uint64_t base) noexcept {
+inline std::uint64_t lock_word(const void* lock, std::uint64_t base) noexcept {
   return (reinterpret_cast<std::uintptr_t>(lock) & kAddressMask) | base << kAddressBits;
 }
-constexpr bool is_of(std::uint64_t word, const void* lock) noexcept {
+inline bool is_of(std::uint64_t word, const void* lock) noexcept {
   return (word & kAddressMask) == (reinterpret_cast<std::uintptr_t>(lock) & kAddressMask);
 }
 constexpr std::uint64_t waiters_in(std::uint64_t sum) noexcept {

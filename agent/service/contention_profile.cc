@@ -201,6 +201,7 @@ std::map<const void*, std::string> ContentionSource::lock_names(const std::vecto
   for (const Row& row : rows)
     if (row.key.lock != nullptr) names[row.key.lock];
   std::vector<std::uintptr_t> addresses;
+  addresses.reserve(names.size());
   for (const auto& [lock, name] : names) addresses.push_back(reinterpret_cast<std::uintptr_t>(lock));
   std::vector<std::string> variables = symbolizer_.name_variables(ModuleSet::now({}), addresses);
   std::size_t next = 0;

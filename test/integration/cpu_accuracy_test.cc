@@ -101,10 +101,16 @@ class Runs {
 void check_truth(Victim& victim, const std::string& hertz, int runs, const std::string& seconds) {
   CAPTURE(hertz);
   Runs all;
-  for (int run = 0; run < runs; ++run) {
+  // On a machine that has no time for us a run may be without samples. It says nothing; how many do is
+  // bounded.
+  for (int run = 0, silent = 0; run < runs; ++run) {
     const std::int64_t before = agent_number(victim, "cpu_samples");
     const Profile profile = victim.profile("/debug/pprof/profile?seconds=" + seconds + "&hz=" + hertz);
     const std::int64_t signals = agent_number(victim, "cpu_samples") - before;
+    if (signals == 0 && ++silent <= runs) {
+      --run;
+      continue;
+    }
     REQUIRE(signals > 0);
     all.add(profile, truth_of(victim, profile), static_cast<double>(signals));
   }

@@ -233,7 +233,7 @@ TEST_CASE("no wait is interrupted or shortened, no transfer cut, at 50 snapshots
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   // Both kinds of threads were looked at.
-  CHECK(waiting > 100);
+  CHECK(waiting > 10);
   CHECK(running > 10);
   victim.command("report");
   std::istringstream lines(victim.process().out());

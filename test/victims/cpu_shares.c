@@ -121,7 +121,17 @@ static void print_numbers(const char* what, const double* numbers, int count) {
   say(line);
 }
 
+// On a busy machine a thread may not have run since.
+static void await_record_after(const struct Worker* worker, uint64_t time) {
+  for (int tries = 0; tries < 10000; ++tries) {
+    const uint64_t count = __atomic_load_n(&worker->count, __ATOMIC_ACQUIRE);
+    if (count > 0 && worker->records[(count - 1) % kRecords].time > time) return;
+    sleep_ms(1);
+  }
+}
+
 static void print_window(uint64_t begin, uint64_t end) {
+  for (int i = 0; i < worker_count; ++i) await_record_after(&workers[i], end);
   double functions[kFunctions] = {0};
   double threads[kMostThreads] = {0};
   for (int i = 0; i < worker_count; ++i) {
