@@ -126,7 +126,7 @@ static void await_record_after(const struct Worker* worker, uint64_t time) {
   for (int tries = 0; tries < 10000; ++tries) {
     const uint64_t count = __atomic_load_n(&worker->count, __ATOMIC_ACQUIRE);
     if (count > 0 && worker->records[(count - 1) % kRecords].time > time) return;
-    sleep_ms(1);
+    usleep(1000);
   }
 }
 
