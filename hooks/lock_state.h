@@ -8,7 +8,6 @@
 #include <threads.h>
 
 #include "agent/safe/look.h"
-#include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
 #include "agent/safe/threads.h"
 
@@ -32,16 +31,18 @@ constexpr int kShared = 128;
   return (mutex->__data.__kind & mutex_bits::kRobust) == 0;
 }
 
-// Whether who waits for the lock waits in this process: others' unlocks are not seen.
+// Whether who waits for the lock waits in this process: others' unlocks are not seen. glibc marks every
+// robust mutex as shared; most are not.
 [[nodiscard]] inline bool is_private(const pthread_mutex_t* mutex) noexcept {
-  return (mutex->__data.__kind & mutex_bits::kShared) == 0;
+  return (mutex->__data.__kind & (mutex_bits::kShared | mutex_bits::kRobust)) != mutex_bits::kShared;
 }
 [[nodiscard]] inline bool is_private(const pthread_rwlock_t* lock) noexcept {
   return lock->__data.__shared == 0;
 }
 
 // Whether an unlock will give the mutex back: not the inner one of a recursive mutex, nor that of a thread
-// which does not own it and will be told so.
+// which does not own it and will be told so. Without a slot there is no telling, short of a system call that
+// a filter may punish.
 [[nodiscard]] inline bool gives_back(const pthread_mutex_t* mutex) noexcept {
   const int kind = mutex->__data.__kind;
   const int type = kind & mutex_bits::kType;
@@ -49,8 +50,7 @@ constexpr int kShared = 128;
                           type == PTHREAD_MUTEX_RECURSIVE || type == PTHREAD_MUTEX_ERRORCHECK;
   if (!asks_owner) return true;
   const safe::ThreadSlot* slot = safe::thread_state.slot;
-  const pid_t own = slot != nullptr ? slot->tid.load(std::memory_order_relaxed) : safe::sys::gettid();
-  if (mutex->__data.__owner != own) return false;
+  if (slot != nullptr && mutex->__data.__owner != slot->tid.load(std::memory_order_relaxed)) return false;
   return type != PTHREAD_MUTEX_RECURSIVE || mutex->__data.__count == 1;
 }
 

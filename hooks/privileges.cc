@@ -1,8 +1,11 @@
 // Calls by which a thread, or all threads at once, get other rights (rights.h).
 #include <cstddef>
 
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
 #include <sys/types.h>
 
+#include "agent/safe/clock.h"
 #include "hooks/export.h"
 #include "hooks/real.h"
 #include "hooks/rights.h"
@@ -11,7 +14,7 @@ namespace profagent::hooks {
 
 namespace {
 
-constexpr int kSetSeccomp = 22;
+constexpr int kSetSeccomp = PR_SET_SECCOMP;
 
 // From <linux/prctl.h>: what changes the calling thread alone, where the others must not differ.
 bool changes_rights(int prctl_option) {
@@ -106,7 +109,9 @@ int setns(int descriptor, int type) {
 PROFAGENT_EXPORT(prctl)
 int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
   const auto call = [=] { return real::prctl(option, a, b, c, d); };
-  if (option == kSetSeccomp) return installing_filter(call);
+  if (option == PR_SET_SECCOMP) return installing_filter(a == SECCOMP_MODE_STRICT, call);
+  // The vDSO's clock would be a fault.
+  if (option == PR_SET_TSC && a == PR_TSC_SIGSEGV) safe::set_clock_function(nullptr);
   if (!changes_rights(option)) return call();
   return without_our_thread(call);
 }

@@ -2,6 +2,7 @@
 // program may install a system call filter. All others go on to libc without a look at their arguments: how
 // many a caller has given nobody knows, and what lies on its stack is its own.
 #include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <sys/syscall.h>
 
 #include "hooks/export.h"
@@ -33,7 +34,8 @@ extern "C" {
                                                                         long d, long e) {
   const long f = seventh_argument(__builtin_frame_address(0));
   if (number == SYS_seccomp)
-    return installing_filter([=] { return real::syscall(number, a, b, c, d, e, f); });
+    return installing_filter(a == SECCOMP_SET_MODE_STRICT,
+                             [=] { return real::syscall(number, a, b, c, d, e, f); });
   if (!is_wait(static_cast<int>(b))) return real::syscall(number, a, b, c, d, e, f);
   return wait_here<safe::WaitKind::kFutex, real::syscall, Entered::kNever, real::syscall>(
       reinterpret_cast<const void*>(a), number, a, b, c, d, e, f);

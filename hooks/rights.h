@@ -22,11 +22,14 @@ auto without_our_thread(Call call) {
   return result;
 }
 
-// From now on a system call of ours may end the program.
+// From now on a system call of ours may end the program. In the strict mode also a look at the clock: then
+// the thread is left alone for good.
 template <typename Call>
-auto installing_filter(Call call) {
+auto installing_filter(bool is_strict, Call call) {
   safe::threads.let_waiters_claim(false);
-  return without_our_thread(call);
+  const auto result = without_our_thread(call);
+  if (is_strict && result == 0) safe::thread_state.is_agent = true;
+  return result;
 }
 
 }  // namespace profagent::hooks

@@ -18,9 +18,12 @@ namespace {
 // that it is taken: EOWNERDEAD has taken it.
 template <auto& real, auto& real_try, int kBusy, typename Mutex, typename... Arguments>
 [[gnu::always_inline]] inline int try_and_wait(Mutex* mutex, Arguments... arguments) {
-  if (may_be_tried(state_of(mutex))) [[likely]]
+  if (may_be_tried(state_of(mutex))) [[likely]] {
     if (const int tried = real_try(mutex); tried != kBusy) [[likely]]
       return tried;
+  } else if (!is_taken(state_of(mutex))) {
+    return real(mutex, arguments...);
+  }
   return wait_for_lock<WaitKind::kMutex, real>(mutex, arguments...);
 }
 

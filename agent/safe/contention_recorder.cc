@@ -9,6 +9,7 @@
 #include "agent/safe/record_stack.h"
 #include "agent/safe/stack_table.h"
 #include "agent/safe/thread_state.h"
+#include "agent/safe/threads.h"
 
 namespace profagent::safe {
 
@@ -112,7 +113,7 @@ void ContentionRecorder::on_unlock(const Wait& unlock, const Charge& charge) noe
   ContentionKey key;
   if (label_locks_.load(std::memory_order_relaxed)) {
     key.lock = unlock.object;
-    key.thread = current_thread_name();
+    if (threads.waiters_may_claim()) key.thread = current_thread_name();
   }
   record(mutex_buckets, key, unlock, kUnit * weight, static_cast<std::uint64_t>(charge.nanos) * weight);
 }

@@ -40,6 +40,7 @@ class Threads {
     return thread_state.slot != nullptr || !is_set(waiters_claim_) ? thread_state.slot : current();
   }
   void let_waiters_claim(bool may) noexcept { waiters_claim_.store(may, std::memory_order_relaxed); }
+  [[nodiscard]] bool waiters_may_claim() const noexcept { return is_set(waiters_claim_); }
 
   // Frees the slots of threads that are gone. Our thread only.
   void reclaim() noexcept;
