@@ -87,6 +87,12 @@ TEST_CASE("who is refused an unlock of a robust mutex is not charged") {
   CHECK(victim.profile("/debug/pprof/block").total("contentions").in("waits") == 1);
 }
 
+TEST_CASE("a robust mutex that is free is no wait, and who keeps others from one is charged") {
+  Victim victim("robust_locks", {}, kEveryWait);
+  CHECK(victim.profile("/debug/pprof/block").in("takes_what_is_free").empty());
+  check_charges(victim, 1);
+}
+
 TEST_CASE("a child that is forked while a request measures does not measure") {
   Victim victim("measured_forks");
   const Measuring measuring(victim, "&labels=lock,holder");
