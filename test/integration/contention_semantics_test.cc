@@ -36,6 +36,18 @@ TEST_CASE("every kind of lock answers what it answers without us", "[B3][D20]") 
   check_same_as_alone("lock_semantics");
 }
 
+TEST_CASE("system calls by syscall() touch no more of their caller's stack than without us", "[B3]") {
+  check_same_as_alone("raw_calls");
+}
+
+TEST_CASE("a thread that may only read and write does", "[B3]") {
+  check_same_as_alone("strict_filter");
+}
+
+TEST_CASE("a thread that may not ask for its id gives locks back", "[B3]") {
+  check_same_as_alone("filtered_locks");
+}
+
 TEST_CASE("threads that are cancelled in a wait unwind through the hook", "[B5]") {
   check_same_as_alone("wait_cancel");
   // And nothing is left behind that would keep the next ones from being recorded.
@@ -50,6 +62,7 @@ TEST_CASE("a handler that leaves waits by siglongjmp leaves nothing behind", "[B
     CHECK(victim.process().out().find("10000 jumps\n") != std::string::npos);
     const Profile block = victim.profile("/debug/pprof/block");
     const std::int64_t expected = environment.empty() ? 0 : 1;
+    CHECK(block.total("contentions").in("sleeps_after") == 20 * expected);
     std::int64_t waits = 0;
     for (const Sample& sample : block.in("waits_after"))
       if (sample.stack[0].name == "pthread_mutex_lock") waits += sample.values[0];

@@ -237,6 +237,38 @@ static void wrong_times(void) {
   TELL(sem_clockwait(&semaphore, CLOCK_PROCESS_CPUTIME_ID, &soon_steady));
 }
 
+// What is refused even when there is no need to wait. A lock for each, so that none is taken by another's
+// mistake.
+static void refused(void) {
+  pthread_mutex_t mutexes[2] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+  pthread_rwlock_t rwlocks[8];
+  sem_t semaphore;
+  const clockid_t no_clock = CLOCK_PROCESS_CPUTIME_ID;
+  const struct timespec too_much = {0, 2000000000};
+  const struct timespec negative = {0, -1};
+  const struct timespec later = ms_from_now(CLOCK_MONOTONIC, 60000);
+  for (int i = 0; i < 8; ++i) pthread_rwlock_init(&rwlocks[i], NULL);
+  sem_init(&semaphore, 0, 4);
+  TELL(pthread_rwlock_timedrdlock(&rwlocks[0], &too_much));
+  TELL(pthread_rwlock_timedrdlock(&rwlocks[1], &negative));
+  TELL(pthread_rwlock_timedwrlock(&rwlocks[2], &too_much));
+  TELL(pthread_rwlock_timedwrlock(&rwlocks[3], &negative));
+  TELL(pthread_rwlock_clockrdlock(&rwlocks[4], no_clock, &later));
+  TELL(pthread_rwlock_clockwrlock(&rwlocks[5], no_clock, &later));
+  TELL(pthread_rwlock_clockrdlock(&rwlocks[6], CLOCK_MONOTONIC, &too_much));
+  TELL(pthread_rwlock_clockwrlock(&rwlocks[7], CLOCK_MONOTONIC, &too_much));
+  for (int i = 0; i < 8; ++i) TELL(pthread_rwlock_trywrlock(&rwlocks[i]));
+  TELL(pthread_mutex_clocklock(&mutexes[0], no_clock, &later));
+  TELL(pthread_mutex_clocklock(&mutexes[1], CLOCK_MONOTONIC, &too_much));  // which is not
+  for (int i = 0; i < 2; ++i) TELL(pthread_mutex_trylock(&mutexes[i]));
+  TELL(sem_timedwait(&semaphore, &negative));
+  TELL(sem_clockwait(&semaphore, no_clock, &later));
+  TELL(sem_clockwait(&semaphore, CLOCK_MONOTONIC, &too_much));
+  int units = -1;
+  sem_getvalue(&semaphore, &units);
+  tell("units", units);
+}
+
 static void on_alarm(int number) {
   (void)number;
 }
@@ -367,6 +399,7 @@ int main(void) {
   contended();
   say("-- times\n");
   wrong_times();
+  refused();
   interrupted();
   errno = kMark;
   rights();

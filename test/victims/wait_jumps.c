@@ -1,5 +1,6 @@
 // A signal handler that leaves waits by siglongjmp, ROUNDS times and at all points of the call. Then the same
-// thread waits in a function waits_after, for what another one gives back in gives_back_after.
+// thread sleeps in a function sleeps_after, before it does anything else, and waits in waits_after for what
+// another one gives back in gives_back_after.
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -46,6 +47,11 @@ static void wait_somewhere(int round) {
   }
 }
 
+NOINLINE static void sleeps_after(void) {
+  const struct timespec soon = {0, 1000000};
+  for (int i = 0; i < 20; ++i) nanosleep(&soon, NULL);
+}
+
 NOINLINE static void* gives_back_after(void* argument) {
   pthread_mutex_lock(&mutex);
   sem_post(&taken);
@@ -83,6 +89,7 @@ int main(int count, char** arguments) {
     }
     ++jumps;
   }
+  sleeps_after();
   waits_after();
   char line[64];
   snprintf(line, sizeof line, "%d jumps\n", jumps);

@@ -1,0 +1,120 @@
+// Who is charged for a wait, where that is easily got wrong: locks that are taken back before their waiters
+// run, that are given back by a wait without an end, that lie where cancelled threads have waited for
+// something else, robust ones, and children forked while a request measures. A victim prints between which
+// bounds the true value lies.
+#include <regex>
+
+#include <catch2/catch.hpp>
+
+#include "test/support/contention.h"
+#include "test/support/measured.h"
+
+using namespace profagent::test;
+
+namespace {
+
+// Of the table of waiters, at both ends of a wait.
+constexpr std::int64_t kSlack = 2 * 64;
+
+void check_charges(Victim& victim, std::size_t how_many, std::int64_t waiters = 1) {
+  const Profile mutex = victim.profile("/debug/pprof/mutex");
+  CHECK(broken_wait_rules(mutex).empty());
+  const auto charges = measured(victim.process().out());
+  REQUIRE(charges.size() == how_many);
+  for (const auto& [function, bounds] : charges) {
+    CAPTURE(function, bounds.least, bounds.most);
+    CHECK(mutex.total("contentions").in(function) == 1);
+    CHECK(mutex.total("delay").in(function) >= bounds.least - waiters * kSlack);
+    CHECK(mutex.total("delay").in(function) <= bounds.most + waiters * kSlack);
+  }
+}
+
+// A request that measures waits until it is dropped.
+class Measuring {
+ public:
+  Measuring(Victim& victim, const std::string& parameters) : connection_(victim.unix_address()) {
+    connection_.send(to_bytes({.target = "/debug/pprof/block?seconds=300&rate=1" + parameters}));
+    const auto waits = [&] { return victim.profile("/debug/pprof/block").total("contentions").all(); };
+    REQUIRE(eventually([&] {
+      const std::int64_t before = waits();
+      victim.command("sleep");
+      return waits() > before;
+    }));
+  }
+
+ private:
+  Connection connection_;
+};
+
+}  // namespace
+
+TEST_CASE("who takes a lock again before its waiter has run is charged for both holds") {
+  Victim victim("overtaken", {}, kEveryWait);
+  check_charges(victim, 2);
+}
+
+TEST_CASE("a wait for a condition that never comes is charged for the lock it gave back") {
+  Victim victim("unlock_to_wait", {}, kEveryWait);
+  check_charges(victim, 1, 2);
+  const std::vector<Sample> charged = victim.profile("/debug/pprof/mutex").in("waits_for_ever");
+  REQUIRE(charged.size() == 1);
+  CHECK(charged[0].stack[0].name == "pthread_cond_wait");
+}
+
+TEST_CASE("cancelled waits for something else are not charged to a lock that lies there later") {
+  SECTION("while holders are told") {
+    Victim victim("cancelled_waiters", {}, kEveryWait);
+    const Measuring measuring(victim, "&labels=holder");
+    victim.command("cancel");
+    victim.command("lock");
+    check_charges(victim, 2);
+  }
+  SECTION("and later") {
+    Victim victim("cancelled_waiters", {}, kEveryWait);
+    {
+      const Measuring measuring(victim, "&labels=holder");
+      victim.command("cancel");
+    }
+    victim.command("lock");
+    check_charges(victim, 2);
+  }
+}
+
+TEST_CASE("who is refused an unlock of a robust mutex is not charged") {
+  Victim victim("robust_locks", {}, kEveryWait);
+  CHECK(victim.process().out().find("no EPERM\n") == std::string::npos);
+  CHECK(victim.profile("/debug/pprof/mutex").in("is_refused").empty());
+  CHECK(victim.profile("/debug/pprof/block").total("contentions").in("waits") == 1);
+}
+
+TEST_CASE("a robust mutex that is free is no wait, and who keeps others from one is charged") {
+  Victim victim("robust_locks", {}, kEveryWait);
+  CHECK(victim.profile("/debug/pprof/block").in("takes_what_is_free").empty());
+  check_charges(victim, 1);
+}
+
+TEST_CASE("a child that is forked while a request measures does not measure") {
+  Victim victim("measured_forks");
+  const Measuring measuring(victim, "&labels=lock,holder");
+  victim.command("fork");
+  pid_t child = 0;
+  REQUIRE(eventually([&] {
+    std::smatch match;
+    const std::string out = victim.process().out();
+    if (std::regex_search(out, match, std::regex("child (\\d+)\n"))) child = std::stoi(match[1]);
+    return child != 0;
+  }));
+  const std::string path = victim.socket_path();
+  const Address address =
+      Address::unix_socket(path.substr(0, path.rfind('/') + 1) + std::to_string(child) + ".sock");
+  REQUIRE(eventually([&] { return can_connect(address); }));
+  const Profile childs = Profile::parse(http_get(address, "/debug/pprof/block").body);
+  CHECK(childs.in("child_sleeps").empty());
+  // The parent goes on.
+  const auto sleeps = [&] {
+    return victim.profile("/debug/pprof/block").total("contentions").in("parent_sleeps");
+  };
+  const std::int64_t before = sleeps();
+  victim.command("sleep");
+  CHECK(sleeps() == before + 1);
+}
