@@ -49,7 +49,7 @@ constexpr int kShared = 128;
   const bool asks_owner = (kind & (mutex_bits::kRobust | mutex_bits::kInherits)) != 0 ||
                           type == PTHREAD_MUTEX_RECURSIVE || type == PTHREAD_MUTEX_ERRORCHECK;
   if (!asks_owner) return true;
-  const safe::ThreadSlot* slot = safe::thread_state.slot;
+  const safe::ThreadSlot* slot = safe::threads.current_of_waiter();
   if (slot != nullptr && mutex->__data.__owner != slot->tid.load(std::memory_order_relaxed)) return false;
   return type != PTHREAD_MUTEX_RECURSIVE || mutex->__data.__count == 1;
 }
