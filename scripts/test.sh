@@ -75,7 +75,7 @@ if [[ ${#suites[@]} -gt 0 ]]; then
   step "compile build" compile build -Dtests=true && step "test ${suites[*]}" test_suites build "${suites[@]}"
 else
   step "compile build" compile build -Dtests=true && step "test build" test_suites build unit integration lint
-  step "configure build-asan" configure build-asan -Dtests=true -Db_sanitize=address,undefined &&
+  step "configure build-asan" configure build-asan -Dtests=true -Db_sanitize=address,undefined -Doptimization=1 &&
     step "test build-asan" test_suites build-asan unit
   step "compile build-release" compile build-release --buildtype=release -Dtests=false &&
     step "test build-release" test_suites build-release symbols
