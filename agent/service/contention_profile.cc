@@ -9,10 +9,10 @@
 #include "agent/safe/contention_buckets.h"
 #include "agent/safe/contention_recorder.h"
 #include "agent/safe/settings.h"
+#include "agent/service/delta_collection.h"
 #include "agent/service/hex.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
-#include "encoder/delta.h"
 #include "encoder/pprof.h"
 #include "encoder/text.h"
 
@@ -163,24 +163,13 @@ class ContentionDelta final : public Collection {
  public:
   ContentionDelta(ContentionSource& source, ContentionRates& rates, ContentionKind kind, std::int64_t rate,
                   const Labels& labels)
-      : source_(source),
-        labels_(labels),
-        request_(std::make_unique<ContentionRates::Request>(rates, kind, rate, labels.locks, labels.holders)),
-        started_(monotonic_nanos()),
-        before_(source.profile(labels)) {}
-  std::string finish() override {
-    encoder::Profile delta = encoder::delta(before_, source_.profile(labels_));
-    delta.set_duration(monotonic_nanos() - started_);
-    request_.reset();
-    return encoder::gzipped_pprof(delta);
-  }
+      : request_(rates, kind, rate, labels.locks, labels.holders),
+        delta_([&source, labels] { return source.profile(labels); }) {}
+  std::string finish() override { return delta_.finish(); }
 
  private:
-  ContentionSource& source_;
-  Labels labels_;
-  std::unique_ptr<ContentionRates::Request> request_;
-  std::int64_t started_;
-  encoder::Profile before_;
+  ContentionRates::Request request_;
+  DeltaCollection delta_;
 };
 
 std::int64_t ContentionSource::rate() const {

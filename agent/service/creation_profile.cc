@@ -7,10 +7,10 @@
 #include "agent/safe/creation_recorder.h"
 #include "agent/safe/creator_buckets.h"
 #include "agent/safe/stack_table.h"
+#include "agent/service/delta_collection.h"
 #include "agent/service/live_threads.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
-#include "encoder/delta.h"
 #include "encoder/pprof.h"
 #include "encoder/text.h"
 
@@ -101,23 +101,6 @@ class CreationSource final : public ProfileSource {
   Symbolizer& symbolizer_;
 };
 
-class CreationDelta final : public Collection {
- public:
-  CreationDelta(CreationSource& source, bool live)
-      : source_(source), live_(live), started_(monotonic_nanos()), before_(source.profile(live)) {}
-  std::string finish() override {
-    encoder::Profile delta = encoder::delta(before_, source_.profile(live_));
-    delta.set_duration(monotonic_nanos() - started_);
-    return encoder::gzipped_pprof(delta);
-  }
-
- private:
-  CreationSource& source_;
-  bool live_;
-  std::int64_t started_;
-  encoder::Profile before_;
-};
-
 encoder::Profile CreationSource::profile(bool live) {
   encoder::Profile profile(kSampleTypes);
   profile.set_time(unix_nanos());
@@ -169,7 +152,7 @@ std::string CreationSource::text(std::int64_t /*debug*/, const Query& query) {
 }
 
 std::unique_ptr<Collection> CreationSource::begin(double /*seconds*/, const Query& query) {
-  return std::make_unique<CreationDelta>(*this, asks_for_live(query));
+  return std::make_unique<DeltaCollection>([this, live = asks_for_live(query)] { return profile(live); });
 }
 
 }  // namespace

@@ -1,17 +1,11 @@
-#include <charconv>
 #include <string_view>
 
 #include "agent/service/deadlock_report.h"
+#include "agent/service/hex.h"
 
 namespace profagent::service {
 
 namespace {
-
-std::string hex(std::uintptr_t number) {
-  char digits[16];
-  const auto end = std::to_chars(std::begin(digits), std::end(digits), number, 16).ptr;
-  return "0x" + std::string(std::begin(digits), end);
-}
 
 // A name may be any bytes.
 std::string quoted(std::string_view name) {

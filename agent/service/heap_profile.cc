@@ -6,9 +6,9 @@
 #include "agent/safe/heap_buckets.h"
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/threads.h"
+#include "agent/service/delta_collection.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
-#include "encoder/delta.h"
 #include "encoder/heap_scale.h"
 #include "encoder/pprof.h"
 #include "encoder/text.h"
@@ -92,22 +92,6 @@ class HeapSource final : public ProfileSource {
   bool available_;
 };
 
-class HeapDelta final : public Collection {
- public:
-  explicit HeapDelta(HeapSource& source)
-      : source_(source), started_(monotonic_nanos()), before_(source.profile()) {}
-  std::string finish() override {
-    encoder::Profile delta = encoder::delta(before_, source_.profile());
-    delta.set_duration(monotonic_nanos() - started_);
-    return encoder::gzipped_pprof(delta);
-  }
-
- private:
-  HeapSource& source_;
-  std::int64_t started_;
-  encoder::Profile before_;
-};
-
 encoder::Profile HeapSource::profile() {
   // Here because a client passes by now and then, and nobody else does.
   safe::threads.reclaim();
@@ -186,7 +170,7 @@ std::string HeapSource::text(std::int64_t /*debug*/, const Query& /*query*/) {
 }
 
 std::unique_ptr<Collection> HeapSource::begin(double /*seconds*/, const Query& /*query*/) {
-  return std::make_unique<HeapDelta>(*this);
+  return std::make_unique<DeltaCollection>([this] { return profile(); });
 }
 
 }  // namespace

@@ -9,10 +9,11 @@
 #include <vector>
 
 #include "agent/safe/sys.h"
+#include "agent/service/delta_collection.h"
+#include "agent/service/hex.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
 #include "agent/service/thread_list.h"
-#include "encoder/delta.h"
 #include "encoder/goroutine_text.h"
 #include "encoder/pprof.h"
 #include "encoder/text.h"
@@ -53,14 +54,6 @@ std::string_view go_state(const ThreadRow& row) {
       break;
   }
   return row.state == "running" ? "running" : "syscall";
-}
-
-std::string hex(const void* address) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (auto left = reinterpret_cast<std::uintptr_t>(address); left != 0; left >>= 4)
-    text.insert(text.begin(), kDigits[left & 15]);
-  return "0x" + text;
 }
 
 // The frames of a text: those with code, and the names that stand for what is not known.
@@ -110,22 +103,6 @@ class ThreadsSource final : public ProfileSource {
 
   Symbolizer& symbolizer_;
   ThreadWatch& watch_;
-};
-
-class ThreadsDelta final : public Collection {
- public:
-  explicit ThreadsDelta(ThreadsSource& source)
-      : source_(source), started_(monotonic_nanos()), before_(source.profile()) {}
-  std::string finish() override {
-    encoder::Profile delta = encoder::delta(before_, source_.profile());
-    delta.set_duration(monotonic_nanos() - started_);
-    return encoder::gzipped_pprof(delta);
-  }
-
- private:
-  ThreadsSource& source_;
-  std::int64_t started_;
-  encoder::Profile before_;
 };
 
 encoder::Profile ThreadsSource::profile() {
@@ -185,7 +162,7 @@ std::string ThreadsSource::count_text() {
 // What one thread waits for, and who has that.
 std::string describe(const ThreadRow& row, const std::unordered_map<pid_t, const ThreadRow*>& by_tid) {
   std::string note = std::to_string(row.tid) + " \"" + row.name.text() + "\": " + std::string(row.state);
-  if (row.object != nullptr) note += " " + hex(row.object);
+  if (row.object != nullptr) note += " " + hex(reinterpret_cast<std::uintptr_t>(row.object));
   if (const auto holder = by_tid.find(row.holder); row.holder != 0 && holder != by_tid.end()) {
     note += ", held by " + std::to_string(row.holder) + " \"" + holder->second->name.text() + "\"";
   }
@@ -230,7 +207,7 @@ std::string ThreadsSource::text(std::int64_t debug, const Query& /*query*/) {
 }
 
 std::unique_ptr<Collection> ThreadsSource::begin(double /*seconds*/, const Query& /*query*/) {
-  return std::make_unique<ThreadsDelta>(*this);
+  return std::make_unique<DeltaCollection>([this] { return profile(); });
 }
 
 }  // namespace

@@ -97,18 +97,8 @@ TEST_CASE("a child that is forked while a request measures does not measure") {
   Victim victim("measured_forks");
   const Measuring measuring(victim, "&labels=lock,holder");
   victim.command("fork");
-  pid_t child = 0;
-  REQUIRE(eventually([&] {
-    std::smatch match;
-    const std::string out = victim.process().out();
-    if (std::regex_search(out, match, std::regex("child (\\d+)\n"))) child = std::stoi(match[1]);
-    return child != 0;
-  }));
-  const std::string path = victim.socket_path();
-  const Address address =
-      Address::unix_socket(path.substr(0, path.rfind('/') + 1) + std::to_string(child) + ".sock");
-  REQUIRE(eventually([&] { return can_connect(address); }));
-  const Profile childs = Profile::parse(http_get(address, "/debug/pprof/block").body);
+  const Address child = child_address(victim);
+  const Profile childs = Profile::parse(http_get(child, "/debug/pprof/block").body);
   CHECK(childs.in("child_sleeps").empty());
   // The parent goes on.
   const auto sleeps = [&] {

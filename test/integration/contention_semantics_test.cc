@@ -93,25 +93,15 @@ TEST_CASE("condition variables of the old ABI stay as small as they are", "[B1]"
 
 TEST_CASE("a child that was forked while others waited starts with no waiters", "[FOLLOW_FORK]") {
   Victim victim("fork_waiters", {}, kAll);
-  pid_t child = 0;
-  REQUIRE(eventually([&] {
-    std::smatch match;
-    const std::string out = victim.process().out();
-    if (std::regex_search(out, match, std::regex("child (\\d+)\n"))) child = std::stoi(match[1]);
-    return child != 0;
-  }));
-  const std::string path = victim.socket_path();
-  const Address address =
-      Address::unix_socket(path.substr(0, path.rfind('/') + 1) + std::to_string(child) + ".sock");
-  REQUIRE(eventually([&] { return can_connect(address); }));
-  const Profile childs = Profile::parse(http_get(address, "/debug/pprof/mutex").body);
+  const Address child = child_address(victim);
+  const Profile childs = Profile::parse(http_get(child, "/debug/pprof/mutex").body);
   CHECK(childs.in("child_gives_back").empty());
   CHECK(childs.in("parent_gives_back").empty());
   CHECK(childs.total("contentions").in("child_gives_back_later") == 1);
   const Profile parents = victim.profile("/debug/pprof/mutex");
   CHECK(parents.total("contentions").in("parent_gives_back") == 1);
   CHECK(parents.in("child_gives_back_later").empty());
-  CHECK(Profile::parse(http_get(address, "/debug/pprof/block").body).total("contentions").in("child_waits") ==
+  CHECK(Profile::parse(http_get(child, "/debug/pprof/block").body).total("contentions").in("child_waits") ==
         1);
   CHECK(victim.finish().out.find("child ended well\n") != std::string::npos);
 }

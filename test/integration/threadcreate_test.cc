@@ -39,17 +39,6 @@ bool shows_all_threads(Victim& victim) {
   });
 }
 
-pid_t child_of(Victim& victim) {
-  pid_t child = 0;
-  REQUIRE(eventually([&] {
-    std::smatch match;
-    const std::string out = victim.process().out();
-    if (std::regex_search(out, match, std::regex("child (\\d+)\n"))) child = std::stoi(match[1]);
-    return child != 0;
-  }));
-  return child;
-}
-
 }  // namespace
 
 TEST_CASE("threadcreate counts the threads at the callers that created them", "[G07]") {
@@ -167,11 +156,8 @@ TEST_CASE("threads that could not be created are not counted and leave nothing",
 
 TEST_CASE("a child of fork() begins with one thread and none created", "[FOLLOW_FORK]") {
   Victim victim("thread_forker");
-  const std::string path = victim.socket_path();
-  const Address address =
-      Address::unix_socket(path.substr(0, path.rfind('/') + 1) + std::to_string(child_of(victim)) + ".sock");
-  REQUIRE(eventually([&] { return can_connect(address); }));
-  const auto childs = [&](const char* target) { return Profile::parse(http_get(address, target).body); };
+  const Address child = child_address(victim);
+  const auto childs = [&](const char* target) { return Profile::parse(http_get(child, target).body); };
   CHECK(childs(kCreated).total("threadcreate").all() == 0);
   CHECK(childs(kLive).total("threadcreate").at("[main thread]") == 1);
   CHECK(childs(kLive).total("threadcreate").all() == 1);

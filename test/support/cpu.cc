@@ -105,6 +105,25 @@ std::int64_t sampled_nanos(const Profile& profile) {
   return result;
 }
 
+std::vector<std::string> harmed_waits(Victim& victim) {
+  constexpr std::size_t kCalls = 22;
+  victim.command("report");
+  std::istringstream lines(victim.process().out());
+  std::string ready, name;
+  lines >> ready;
+  std::vector<std::string> harmed;
+  std::size_t calls = 0;
+  for (unsigned long rounds = 0, interrupted = 0, early = 0, other = 0;
+       lines >> name >> rounds >> interrupted >> early >> other; ++calls) {
+    if (rounds == 0) harmed.push_back(name + " was not called");
+    if (interrupted + early + other == 0) continue;
+    harmed.push_back(name + ": " + std::to_string(interrupted) + " interrupted, " + std::to_string(early) +
+                     " early, " + std::to_string(other) + " other");
+  }
+  if (calls != kCalls) harmed.push_back(std::to_string(calls) + " calls");
+  return harmed;
+}
+
 std::string described(const Profile& profile) {
   std::string result = std::to_string(profile.message().duration_nanos()) + " ns\n";
   for (const Sample& sample : profile.samples())

@@ -58,6 +58,9 @@ class InBackground {
 // The last line of the process' output that begins with `first` and a blank; the rest of it.
 [[nodiscard]] std::string last_line(const Process& process, const std::string& first);
 
+// What the victim cpu_waits has seen go wrong in calls that wait, in words; and calls that it has not made.
+[[nodiscard]] std::vector<std::string> harmed_waits(Victim& victim);
+
 // Follows the CPU time that a process uses, from outside, as long as it exists.
 class CpuMeter {
  public:

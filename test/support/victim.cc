@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <stdexcept>
@@ -128,6 +129,22 @@ Outcome run_victim(const std::string& name, const Arguments& arguments, const En
 Outcome run_victim_alone(const std::string& name, const Arguments& arguments,
                          const Environment& environment) {
   return run(with_program(victim_path(name), arguments), environment);
+}
+
+Address child_address(Victim& victim) {
+  pid_t child = 0;
+  const bool is_told = eventually([&] {
+    std::smatch match;
+    const std::string out = victim.process().out();
+    if (std::regex_search(out, match, std::regex("child (\\d+)\n"))) child = std::stoi(match[1]);
+    return child != 0;
+  });
+  if (!is_told) throw std::runtime_error("it has told of no child: " + victim.process().out());
+  const std::string& path = victim.socket_path();
+  Address address =
+      Address::unix_socket(path.substr(0, path.rfind('/') + 1) + std::to_string(child) + ".sock");
+  if (!eventually([&] { return can_connect(address); })) throw std::runtime_error("the child does not serve");
+  return address;
 }
 
 }  // namespace profagent::test

@@ -64,6 +64,9 @@ class Victim {
 // The port of 127.0.0.1 on which this process listens, 0 when on none: asked of the kernel, not of the agent.
 [[nodiscard]] std::uint16_t listening_port(pid_t pid);
 
+// Where a child serves that one of ours has forked and told of ("child PID"), once it does.
+[[nodiscard]] Address child_address(Victim& victim);
+
 // Runs a program to its end under the agent, or without it when PROFAGENT_SO is "".
 Outcome run_under_agent(const Arguments& arguments, const Environment& environment = {},
                         const std::string& input = {});
