@@ -46,7 +46,8 @@ int thrd_sleep_with_rest(const timespec* time, timespec* rest) {
 // What glibc's does, but for the rest.
 int usleep_with_rest(unsigned int microseconds) {
   constexpr unsigned int kPerSecond = 1'000'000;
-  const timespec time{.tv_sec = microseconds / kPerSecond, .tv_nsec = microseconds % kPerSecond * 1000};
+  const timespec time{.tv_sec = microseconds / kPerSecond,
+                      .tv_nsec = static_cast<long>(microseconds % kPerSecond) * 1000};
   timespec own{};
   return real::nanosleep(&time, &own);
 }
