@@ -14,8 +14,6 @@ namespace profagent::hooks {
 
 namespace {
 
-constexpr int kSetSeccomp = PR_SET_SECCOMP;
-
 // From <linux/prctl.h>: what changes the calling thread alone, where the others must not differ.
 bool changes_rights(int prctl_option) {
   constexpr int kKeepCaps = 8;

@@ -160,13 +160,19 @@ class OutsideWalk {
   OutsideStack stack_;
 };
 
+// Not inlined, so that there is room for one walk on the stack, not for two.
+[[gnu::noinline]] bool walk(const OutsideStart& start, std::span<Pc> pcs, StackCopy& copy, bool all_registers,
+                            OutsideStack& stack) noexcept {
+  return OutsideWalk(start, pcs, copy, all_registers).run(stack);
+}
+
 }  // namespace
 
 OutsideStack walk_outside(const OutsideStart& start, std::span<Pc> pcs) noexcept {
   if (pcs.size() > kMaxStackDepth) pcs = pcs.first(kMaxStackDepth);
   StackCopy copy;
   OutsideStack stack;
-  if (!OutsideWalk(start, pcs, copy, false).run(stack)) OutsideWalk(start, pcs, copy, true).run(stack);
+  if (!walk(start, pcs, copy, false, stack)) walk(start, pcs, copy, true, stack);
   return stack;
 }
 
