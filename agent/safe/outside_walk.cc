@@ -86,7 +86,8 @@ class OutsideWalk {
     return true;
   }
 
-  StepResult step() noexcept {
+  // Not inlined: the frames of all kinds of steps together would not be small.
+  [[gnu::noinline]] StepResult step() noexcept {
     const PackedRule rule = rule_of_pc();
     if (!all_registers_ && rule.is_plain()) return step_plain(rule);
     if (rule.kind() == RuleKind::kEnd) return StepResult::kEnd;
