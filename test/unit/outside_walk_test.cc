@@ -127,6 +127,8 @@ std::uint32_t agreeing(const OutsideStack& stack, const Stander& stander) {
   return count;
 }
 
+// Sanitized code has frame pointers, so all of its frames have their CFA in rbp.
+#ifndef __SANITIZE_ADDRESS__
 TEST_CASE("a blocked thread is walked to its outermost frame", "[D1]") {
   // Without any frame that has its CFA in rbp, which nobody tells us.
   const Standing standing(0, false);
@@ -138,6 +140,7 @@ TEST_CASE("a blocked thread is walked to its outermost frame", "[D1]") {
   CHECK(agreeing(stack, standing.stander()) == standing.stander().depth - 1);
   CHECK(stack.depth == standing.stander().depth + 1);
 }
+#endif
 
 TEST_CASE("a walk ends where a rule asks for a register that nobody told", "[D1]") {
   const Standing standing(0);
