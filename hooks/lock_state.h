@@ -3,6 +3,8 @@
 // thread is about to use: it cannot be gone.
 #pragma once
 
+#include <ctime>
+
 #include <pthread.h>
 #include <semaphore.h>
 #include <threads.h>
@@ -57,6 +59,16 @@ constexpr int kShared = 128;
 // Asked, not tried: sem_wait() acts on a cancellation even when it has not to wait.
 [[nodiscard]] inline bool has_units(const sem_t* semaphore) noexcept {
   return !safe::equals<0>(*reinterpret_cast<const int*>(semaphore));
+}
+
+// What libc's timed functions refuse, whether there is something to wait for or not, must not be had by
+// trying.
+[[nodiscard]] inline bool is_valid(const timespec& until) noexcept {
+  constexpr long kNanosPerSecond = 1'000'000'000;
+  return until.tv_nsec >= 0 && until.tv_nsec < kNanosPerSecond;
+}
+[[nodiscard]] inline bool is_valid(clockid_t clock) noexcept {
+  return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC;
 }
 
 // C11's is the same under another name.

@@ -54,11 +54,9 @@ template <auto& real, typename Mutex>
   return real(mutex);
 }
 
-// What is refused whether the lock is free or not must not be had by trying.
+// A read-write lock may be given no time at all.
 bool is_valid(const timespec* until, clockid_t clock = CLOCK_REALTIME) {
-  constexpr long kNanosPerSecond = 1'000'000'000;
-  if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC) return false;
-  return until == nullptr || (until->tv_nsec >= 0 && until->tv_nsec < kNanosPerSecond);
+  return hooks::is_valid(clock) && (until == nullptr || hooks::is_valid(*until));
 }
 
 template <auto& real, auto& real_try, typename... Arguments>
@@ -94,7 +92,7 @@ int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* until) {
 
 PROFAGENT_EXPORT(pthread_mutex_clocklock)
 int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock, const timespec* until) {
-  if (!is_valid(nullptr, clock)) return real::pthread_mutex_clocklock(mutex, clock, until);
+  if (!hooks::is_valid(clock)) return real::pthread_mutex_clocklock(mutex, clock, until);
   return lock_pthread_mutex<real::pthread_mutex_clocklock>(mutex, clock, until);
 }
 

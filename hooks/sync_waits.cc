@@ -26,21 +26,19 @@ bool takes_unit(sem_t* semaphore) {
   return false;
 }
 
-// What is refused whether there is a unit or not.
-bool is_valid() {
+bool may_try() {
   return true;
 }
-bool is_valid(const timespec* until) {
-  constexpr long kNanosPerSecond = 1'000'000'000;
-  return until->tv_nsec >= 0 && until->tv_nsec < kNanosPerSecond;
+bool may_try(const timespec* until) {
+  return is_valid(*until);
 }
-bool is_valid(clockid_t clock, const timespec* until) {
-  return (clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC) && is_valid(until);
+bool may_try(clockid_t clock, const timespec* until) {
+  return is_valid(clock) && is_valid(*until);
 }
 
 template <auto& real, typename... Arguments>
 [[gnu::noinline]] int take_or_wait_for_unit(sem_t* semaphore, Arguments... arguments) {
-  if (safe::contention_recorder.is_timing() && is_valid(arguments...) && takes_unit(semaphore)) return 0;
+  if (safe::contention_recorder.is_timing() && may_try(arguments...) && takes_unit(semaphore)) return 0;
   return wait_in<WaitKind::kSemaphore, real, Entered::kWhileHoldersAreTold>(
       static_cast<const void*>(semaphore), semaphore, arguments...);
 }

@@ -138,7 +138,7 @@ void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
   if (ticket.place == 0) return;
   const std::size_t index = ticket.place - 1;
   Entry& entry = lines_.load(std::memory_order_acquire)[index / kPerLine].entries[index % kPerLine];
-  // Nobody else takes this waiter out, so each failed try is somebody's progress.
+  // Each failed try is somebody's progress.
   for (int attempt = 0; attempt < kMaxTries * kMaxTries; ++attempt) {
     const Entry present = read(entry);
     const std::uint64_t waiters = waiters_in(present.sum);
