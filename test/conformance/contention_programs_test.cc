@@ -56,8 +56,9 @@ TEST_CASE("two hundred threads starve on a pool of four connections") {
   CHECK(delay_of(starving) > delay_of(of_kind(block, "mutex")));
   // Who keeps the connections is where time passes that is neither.
   CHECK(top_of(of_kind(block, "sleep")).has("shop::export_report"));
-  // Who keeps the lock.
-  const Profile mutex = victim.profile("/debug/pprof/mutex");
+  // Who keeps the lock, once everybody is there: while 200 threads start, who is preempted with it has them all
+  // behind it.
+  const Profile mutex = victim.profile("/debug/pprof/mutex?seconds=3");
   CHECK(broken_wait_rules(mutex) == kNone);
   const Sample culprit = top_of(mutex.samples());
   CAPTURE(culprit.key());
@@ -73,15 +74,9 @@ TEST_CASE("waiters for the pool's lock say who held it") {
   for (const Sample& sample : of_kind(block, "mutex"))
     if (sample.labels.count("holder") == 1) holders.insert(sample.labels.at("holder"));
   CHECK(holders.count("shop::ConnectionPool::give_back_clean") == 1);
+  CHECK(top_label(of_kind(block, "mutex"), "holder") == "shop::ConnectionPool::give_back_clean");
   // Only who takes and gives back has it.
   for (const std::string& holder : holders) CHECK(holder.rfind("shop::ConnectionPool::", 0) == 0);
-}
-
-// Those that queue behind it give the lock back, too, and each wait has the name of the last of them.
-TEST_CASE("the one that held the pool's lock longest is at the top", "[!mayfail]") {
-  Victim victim("connection_pool");
-  const Profile block = victim.profile("/debug/pprof/block?seconds=2&rate=1&labels=holder");
-  CHECK(top_label(of_kind(block, "mutex"), "holder") == "shop::ConnectionPool::give_back_clean");
 }
 
 TEST_CASE("what C++20 waits in is a futex, under the function that waits") {
