@@ -1,0 +1,57 @@
+// Source lines and inlined functions of addresses, from DWARF. On our thread only.
+//
+// DWARF reading would grow the program, so it is done by a helper process (the library itself, run with
+// --symbolize), which starts when the first address is asked that is not remembered, and ends when it is idle.
+// What was found, and that nothing was found, is remembered by the identity of the image, in bounded memory.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "agent/service/modules.h"
+
+namespace profagent::service {
+
+struct SourceLine {
+  std::string function;   // the linker's name, or in C the function's; empty: not known
+  std::string file;       // absolute, unless the compiler was told otherwise; empty: not known
+  std::int64_t line = 0;  // where `function` calls the one before it in the chain, or where the pc is; 0: not known
+};
+
+// Of one address: the innermost inlined function first, the one that the symbol table names last.
+using LineChain = std::vector<SourceLine>;
+
+struct LineAnswer {
+  // One for each address, in their order. Null: no debug information says anything.
+  std::vector<std::shared_ptr<const LineChain>> chains;
+  // In one sentence why lines may be missing although there is debug information (no helper could be started,
+  // it took too long, ...); empty when all was asked.
+  std::string problem;
+};
+
+class SourceLines {
+ public:
+  SourceLines();
+  SourceLines(const SourceLines&) = delete;
+  SourceLines& operator=(const SourceLines&) = delete;
+  ~SourceLines();
+
+  // `pcs` are addresses of calls (return address minus one) or of interrupted instructions; any order,
+  // repetitions allowed. Fastest when all addresses of a request come in one call.
+  [[nodiscard]] LineAnswer find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs);
+
+  // Ends the helper when it has been idle for long enough. Returns after how many seconds it wants to be called
+  // again; 0: not at all.
+  double tend();
+
+  void clear() noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace profagent::service
