@@ -20,7 +20,8 @@ FileIdentity identity_of(const struct stat& status) {
   return {.device = status.st_dev,
           .inode = status.st_ino,
           .modified_nanos = status.st_mtim.tv_sec * kNanosPerSecond + status.st_mtim.tv_nsec,
-          .size = static_cast<std::uint64_t>(status.st_size)};
+          .size = static_cast<std::uint64_t>(status.st_size),
+          .owner = status.st_uid};
 }
 
 }  // namespace

@@ -42,6 +42,9 @@ struct FileIdentity {
   std::uint64_t inode = 0;
   std::int64_t modified_nanos = 0;
   std::uint64_t size = 0;
+  std::uint64_t owner = 0;
+
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
 };
 
 enum class Links : bool { kRefuse, kFollow };

@@ -54,7 +54,28 @@ std::vector<ResolvedPc> Symbolizer::resolve(const ModuleSet& modules, std::span<
       if (result.found) result.start = pcs[each.index] - (each.address - entry->second.start);
     }
   }
+  name_run_time_code(pcs, results);
   return results;
+}
+
+void Symbolizer::name_run_time_code(std::span<const std::uintptr_t> pcs, std::span<ResolvedPc> results) {
+  const auto is_made_at_run_time = [](const ResolvedPc& result) {
+    return result.module != nullptr && result.module->kind == ModuleKind::kAnonymous;
+  };
+  std::vector<std::uintptr_t> wanted;
+  for (std::size_t i = 0; i < pcs.size(); ++i)
+    if (is_made_at_run_time(results[i])) wanted.push_back(pcs[i]);
+  const std::vector<PerfMap::Function> functions = run_time_code_.find(wanted);
+  auto function = functions.begin();
+  for (ResolvedPc& result : results) {
+    if (!is_made_at_run_time(result)) continue;
+    if (function->symbol) {
+      result.symbol = function->symbol;
+      result.start = function->start;
+      result.found = true;
+    }
+    ++function;
+  }
 }
 
 std::vector<std::string> Symbolizer::name_variables(const ModuleSet& modules,
@@ -101,6 +122,7 @@ Symbolizer::ImageCache& Symbolizer::name_wanted(const Image& image, std::span<co
 
 void Symbolizer::clear() noexcept {
   images_.clear();
+  run_time_code_.clear();
   placeholders_.clear();
   cached_ = 0;
 }
