@@ -135,7 +135,8 @@ void start_service(unsigned idle_seconds) noexcept {
            .make_site = make_service_site,
            .idle_seconds = idle_seconds,
            .on_retired = on_retired,
-           .keep_stderr = logs_to_stderr()})) {
+           .keep_stderr = logs_to_stderr(),
+           .filters_at_load = agent.filters_at_load})) {
     safe::count(safe::counters.service_starts);
     return;
   }

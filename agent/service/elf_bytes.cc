@@ -54,7 +54,7 @@ std::unique_ptr<FileBytes> FileBytes::open(const char* path, Links links) {
     return nullptr;
   }
   const FileIdentity identity = identity_of(status);
-  return std::unique_ptr<FileBytes>(new FileBytes(static_cast<int>(descriptor), identity));
+  return std::unique_ptr<FileBytes>(new FileBytes(static_cast<int>(descriptor), path, identity));
 }
 
 std::optional<FileIdentity> FileBytes::identify(const char* path) {

@@ -29,6 +29,7 @@ struct ServiceOptions {
   // Called by the thread as its last act when it has ended by itself: start() may be called again.
   void (*on_retired)() noexcept = nullptr;
   bool keep_stderr = false;  // the log goes there
+  std::int64_t filters_at_load = -1;  // OwnThread's
 };
 
 enum class ServiceState : std::uint32_t { kStopped, kRunning };

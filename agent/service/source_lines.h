@@ -9,16 +9,21 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "agent/service/debug_files.h"
 #include "agent/service/modules.h"
 
 namespace profagent::service {
 
 struct SourceLine {
-  std::string function;   // the linker's name, or in C the function's; empty: not known
-  std::string file;       // absolute, unless the compiler was told otherwise; empty: not known
+  // Both live as long as the chain does; many chains share one text.
+  std::string_view function;  // the linker's name, or in C the function's; empty: not known
+  std::string_view file;      // absolute, unless the compiler was told otherwise; empty: not known
   std::int64_t line = 0;  // where `function` calls the one before it in the chain, or where the pc is; 0: not known
+
+  bool operator==(const SourceLine&) const = default;
 };
 
 // Of one address: the innermost inlined function first, the one that the symbol table names last.
@@ -32,9 +37,16 @@ struct LineAnswer {
   std::string problem;
 };
 
+struct LineOptions {
+  std::string helper = {};  // the file to run; empty: the one that this code was loaded from
+  std::string_view debug_root = kDebugRoot;
+  double patience_seconds = 10;  // of one find()
+  double idle_seconds = 10;      // then the helper ends
+};
+
 class SourceLines {
  public:
-  SourceLines();
+  explicit SourceLines(LineOptions options = {});
   SourceLines(const SourceLines&) = delete;
   SourceLines& operator=(const SourceLines&) = delete;
   ~SourceLines();

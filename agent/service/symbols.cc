@@ -15,17 +15,6 @@ namespace {
 // Addresses of one pass over a table: bounds the memory of a pass to about 1 MiB.
 constexpr std::size_t kMaxAddresses = 8192;
 
-// What an image is cached under. A file without a build id is known by what stat says of it.
-std::string identity_of(const Image& image) {
-  if (!image.build_id.empty()) return image.build_id;
-  std::string identity =
-      image.path + '\n' + std::to_string(image.device) + '\n' + std::to_string(image.inode);
-  if (const auto file = FileBytes::identify(image.path.c_str())) {
-    identity += '\n' + std::to_string(file->modified_nanos) + '\n' + std::to_string(file->size);
-  }
-  return identity;
-}
-
 }  // namespace
 
 std::vector<ResolvedPc> Symbolizer::resolve(const ModuleSet& modules, std::span<const std::uintptr_t> pcs) {
