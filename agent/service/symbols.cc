@@ -17,30 +17,36 @@ constexpr std::size_t kMaxAddresses = 8192;
 
 }  // namespace
 
+std::vector<ResolvedPc> Symbolizer::place(const ModuleSet& modules, std::span<const std::uintptr_t> pcs) {
+  std::vector<ResolvedPc> results;
+  results.reserve(pcs.size());
+  for (const std::uintptr_t pc : pcs) {
+    const Module* const module = modules.find(pc);
+    results.push_back({.symbol = placeholder(module), .module = module});
+  }
+  return results;
+}
+
 std::vector<ResolvedPc> Symbolizer::resolve(const ModuleSet& modules, std::span<const std::uintptr_t> pcs) {
   if (cached_ > kMaxCached) clear();
 
-  std::vector<ResolvedPc> results(pcs.size());
+  std::vector<ResolvedPc> results = place(modules, pcs);
   std::map<const Image*, std::vector<Wanted>> by_image;
   for (std::size_t i = 0; i < pcs.size(); ++i) {
-    const Module* const module = modules.find(pcs[i]);
-    results[i].module = module;
+    const Module* const module = results[i].module;
     const auto address = module == nullptr ? std::nullopt : modules.address_in_image(*module, pcs[i]);
-    if (address) {
-      by_image[modules.image_of(*module)].push_back({i, *address});
-    } else {
-      results[i].symbol = placeholder(module);
-    }
+    if (address) by_image[modules.image_of(*module)].push_back({i, *address});
   }
 
   for (const auto& [image, wanted] : by_image) {
     const ImageCache& cache = name_wanted(*image, wanted, SymbolUse::kFunction);
     for (const Wanted& each : wanted) {
-      ResolvedPc& result = results[each.index];
       const auto entry = cache.by_address.find(each.address);
-      result.found = entry != cache.by_address.end() && entry->second.symbol != nullptr;
-      result.symbol = result.found ? entry->second.symbol : placeholder(result.module);
-      if (result.found) result.start = pcs[each.index] - (each.address - entry->second.start);
+      if (entry == cache.by_address.end() || entry->second.symbol == nullptr) continue;
+      ResolvedPc& result = results[each.index];
+      result.symbol = entry->second.symbol;
+      result.start = pcs[each.index] - (each.address - entry->second.start);
+      result.found = true;
     }
   }
   name_run_time_code(pcs, results);

@@ -38,7 +38,10 @@ class Symbolizer {
 
   explicit Symbolizer(std::string_view debug_root = kDebugRoot) : debug_root_(debug_root) {}
 
-  // One answer for each of `pcs`, in their order. Fastest, in one pass over each file, when all
+  // One answer for each of `pcs`, in their order: the module and a placeholder. Reads no file.
+  [[nodiscard]] std::vector<ResolvedPc> place(const ModuleSet& modules, std::span<const std::uintptr_t> pcs);
+
+  // The same with names. Fastest, in one pass over each file, when all
   // addresses of a request come in one call; any order, repetitions allowed.
   [[nodiscard]] std::vector<ResolvedPc> resolve(const ModuleSet& modules,
                                                 std::span<const std::uintptr_t> pcs);
