@@ -1,5 +1,5 @@
-// Source lines of one file, from its DWARF, by libbacktrace. In the helper process only: it takes much memory,
-// which is never given back, and what it reads may crash it.
+// Source lines of one file, from its DWARF, by libbacktrace. In the helper process only: it takes much
+// memory, which is never given back, and what it reads may crash it.
 #pragma once
 
 #include <cstdint>

@@ -11,14 +11,15 @@
 extern "C" {
 
 extern const char profagent_interpreter[];
-[[gnu::section(".interp"), gnu::used, gnu::retain]] const char profagent_interpreter[] = "/lib64/ld-linux-x86-64.so.2";
+[[gnu::section(".interp"), gnu::used, gnu::retain]] const char profagent_interpreter[] =
+    "/lib64/ld-linux-x86-64.so.2";
 
 [[gnu::visibility("hidden")]] void profagent_program_entry();
 [[gnu::visibility("hidden")]] int profagent_program_main(int count, char** arguments, char** environment);
 }
 
-// As glibc's own _start: the loader passes its exit function in rdx, and the stack begins with argc. The outermost
-// frame is marked as such for unwinders.
+// As glibc's own _start: the loader passes its exit function in rdx, and the stack begins with argc. The
+// outermost frame is marked as such for unwinders.
 asm(R"(
   .text
   .globl profagent_program_entry

@@ -1,4 +1,5 @@
-// The library as a program of its own: profagent's helper, and what tells a user who runs the file what it is.
+// The library as a program of its own: profagent's helper, and what tells a user who runs the file what it
+// is.
 #pragma once
 
 namespace profagent::helper {

@@ -12,9 +12,9 @@ std::size_t hash_of(const LineChain& chain) noexcept {
   constexpr std::size_t kFactor = 0x9e3779b97f4a7c15;
   std::size_t hash = chain.size();
   for (const SourceLine& line : chain) {
-    for (const std::size_t word : {reinterpret_cast<std::size_t>(line.function.data()),
-                                   reinterpret_cast<std::size_t>(line.file.data()),
-                                   static_cast<std::size_t>(line.line)}) {
+    for (const std::size_t word :
+         {reinterpret_cast<std::size_t>(line.function.data()),
+          reinterpret_cast<std::size_t>(line.file.data()), static_cast<std::size_t>(line.line)}) {
       hash = (hash ^ word) * kFactor;
       hash ^= hash >> 32;
     }
@@ -53,9 +53,8 @@ void LineCache::add(ImageLines& image, std::uint64_t address, const line_wire::C
   kept->texts = texts_;
   kept->chain.reserve(chain.size());
   for (const line_wire::Frame& frame : chain) {
-    kept->chain.push_back({.function = texts_->keep(frame.function),
-                           .file = texts_->keep(frame.file),
-                           .line = frame.line});
+    kept->chain.push_back(
+        {.function = texts_->keep(frame.function), .file = texts_->keep(frame.file), .line = frame.line});
   }
   auto& equal = by_hash_[hash_of(kept->chain)];
   if (equal == nullptr || *equal != kept->chain) {

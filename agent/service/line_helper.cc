@@ -52,7 +52,8 @@ std::string LineHelper::start(int library, MonotonicNanos deadline) {
   if (!start_.is_over()) return "the last one has not ended yet";
   room_.resize(line_wire::kMaxPacket);
   int ends[2] = {-1, -1};
-  if (const long failed = sys::call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, address_of(ends));
+  if (const long failed =
+          sys::call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, address_of(ends));
       failed < 0)
     return "no socket (" + name_of(static_cast<int>(-failed)) + ")";
   socket_ = ends[0];
@@ -111,8 +112,8 @@ LineHelper::Got LineHelper::receive(line_wire::Answer& answer, MonotonicNanos de
 LineHelper::Got LineHelper::receive_packet(std::span<const std::byte>& packet, MonotonicNanos deadline) {
   if (!is_running()) return Got::kGone;
   for (;;) {
-    const long got = sys::call(SYS_recvfrom, socket_, address_of(room_.data()), static_cast<long>(room_.size()),
-                               MSG_DONTWAIT, 0);
+    const long got = sys::call(SYS_recvfrom, socket_, address_of(room_.data()),
+                               static_cast<long>(room_.size()), MSG_DONTWAIT, 0);
     if (got > 0) {
       packet = std::span<const std::byte>(room_).first(static_cast<std::size_t>(got));
       return Got::kAnswer;

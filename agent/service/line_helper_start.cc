@@ -100,7 +100,8 @@ void HelperStart::run_between(Shared* shared) noexcept {
   sys::call(SYS_close_range, library + 1, ~0U, 0);
   shared->library = static_cast<int>(library);
 
-  const long helper = clone_process(CLONE_VFORK | SIGCHLD, shared->helper_stack + kStackBytes, run_helper, shared);
+  const long helper =
+      clone_process(CLONE_VFORK | SIGCHLD, shared->helper_stack + kStackBytes, run_helper, shared);
   if (helper < 0) shared->error = static_cast<int>(-helper);
   if (helper < 0 || !shared->stays) end_process();
   shared->helper = static_cast<pid_t>(helper);

@@ -151,10 +151,8 @@ bool AnswerWriter::add(std::span<const Frame> whole) {
 }
 
 std::vector<std::byte> AnswerWriter::finish() const {
-  const AnswerHeader header{.id = id_,
-                            .first = first_,
-                            .chains = count(),
-                            .text_bytes = static_cast<std::uint32_t>(texts_.size())};
+  const AnswerHeader header{
+      .id = id_, .first = first_, .chains = count(), .text_bytes = static_cast<std::uint32_t>(texts_.size())};
   Writer writer;
   writer.put(std::span(&header, 1));
   writer.put(std::span<const std::uint8_t>(depths_));

@@ -148,9 +148,8 @@ std::vector<SourceLines::Impl::Search> SourceLines::Impl::searches(
       lines.has_none = true;
     }
   }
-  std::sort(result.begin(), result.end(), [](const Search& a, const Search& b) {
-    return a.file_size < b.file_size;
-  });
+  std::sort(result.begin(), result.end(),
+            [](const Search& a, const Search& b) { return a.file_size < b.file_size; });
   return result;
 }
 
@@ -165,8 +164,8 @@ std::string SourceLines::Impl::look_for(const ModuleSet& modules, const Search& 
   while (done < search.addresses.size()) {
     const auto batch =
         std::span(search.addresses).subspan(done, std::min(kBatch, search.addresses.size() - done));
-    if (!ask(modules, source, {.lines = lines, .path = source.path, .addresses = {batch.begin(), batch.end()}},
-             deadline))
+    if (!ask(modules, source,
+             {.lines = lines, .path = source.path, .addresses = {batch.begin(), batch.end()}}, deadline))
       return "No source lines: the helper that reads them cannot be run: " + start_problem + ".";
     switch (read_answers(deadline)) {
       case Reading::kNotYet:

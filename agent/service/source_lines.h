@@ -1,8 +1,9 @@
 // Source lines and inlined functions of addresses, from DWARF. On our thread only.
 //
 // DWARF reading would grow the program, so it is done by a helper process (the library itself, run with
-// --symbolize), which starts when the first address is asked that is not remembered, and ends when it is idle.
-// What was found, and that nothing was found, is remembered by the identity of the image, in bounded memory.
+// --symbolize), which starts when the first address is asked that is not remembered, and ends when it is
+// idle. What was found, and that nothing was found, is remembered by the identity of the image, in bounded
+// memory.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ struct SourceLine {
   // Both live as long as the chain does; many chains share one text.
   std::string_view function;  // the linker's name, or in C the function's; empty: not known
   std::string_view file;      // absolute, unless the compiler was told otherwise; empty: not known
-  std::int64_t line = 0;  // where `function` calls the one before it in the chain, or where the pc is; 0: not known
+  // Where `function` calls the one before it in the chain, or where the pc is; 0: not known.
+  std::int64_t line = 0;
 
   bool operator==(const SourceLine&) const = default;
 };
@@ -55,8 +57,8 @@ class SourceLines {
   // repetitions allowed. Fastest when all addresses of a request come in one call.
   [[nodiscard]] LineAnswer find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs);
 
-  // Ends the helper when it has been idle for long enough. Returns after how many seconds it wants to be called
-  // again; 0: not at all.
+  // Ends the helper when it has been idle for long enough. Returns after how many seconds it wants to be
+  // called again; 0: not at all.
   double tend();
 
   void clear() noexcept;
