@@ -89,13 +89,13 @@ void __wrap_backtrace_qsort(  // NOLINT(bugprone-reserved-identifier)
     std::uint64_t end;
     const void* owner;
   };
-  if (size == sizeof(Range)) {
-    const std::span ranges(static_cast<Range*>(entries), count);
-    const auto is_empty = [](const Range& range) { return range.begin == range.end; };
-    const auto some = std::ranges::find_if_not(ranges, is_empty);
-    if (some != ranges.end()) std::ranges::replace_if(ranges, is_empty, *some);
-  }
-  __real_backtrace_qsort(entries, count, size, compare);
+  if (size != sizeof(Range)) return __real_backtrace_qsort(entries, count, size, compare);
+  const std::span ranges(static_cast<Range*>(entries), count);
+  const auto is_empty = [](const Range& range) { return range.begin == range.end; };
+  const auto some = std::ranges::find_if_not(ranges, is_empty);
+  if (some != ranges.end()) std::ranges::replace_if(ranges, is_empty, Range(*some));
+  // Twice as fast as its own, for nearly all that it sorts.
+  std::ranges::sort(ranges, [compare](const Range& a, const Range& b) { return compare(&a, &b) < 0; });
 }
 
 int __real_backtrace_dwarf_add(  // NOLINT(bugprone-reserved-identifier)
