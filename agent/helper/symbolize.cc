@@ -40,7 +40,7 @@ constexpr int kWrongUse = 2;
 constexpr int kIdleMillis = 30'000;
 // Of private memory. Files are mapped, and do not count.
 constexpr rlim_t kMaxMemory = rlim_t{2} << 30;
-constexpr int kNiceness = 15;
+constexpr int kNiceness = 10;  // as our thread
 // How often it is looked whether the agent is still there.
 constexpr suseconds_t kWatchMicros = 200'000;
 // What is known is answered after so long, though the packet is not full.
