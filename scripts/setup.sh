@@ -20,6 +20,7 @@ build,test,demo,bench  libprotozero-dev
 build,test,demo,bench  nlohmann-json3-dev
 build,test,demo,bench  zlib1g-dev
 build,test,demo,bench  liblzma-dev
+build,test,demo,bench  libiberty-dev
 build,test,demo,bench  valgrind
 test                   llvm-14
 test                   clang-14

@@ -1,119 +1,61 @@
-// Rust's first scheme borrows the C++ mangling of nested names, with a hash as the last component and its own
-// spelling for what C++ identifiers cannot hold.
-#include <algorithm>
-#include <array>
+// Rust's names through libiberty: v0 (_R...) and the first scheme (_ZN...17h<hash>E, shown without the hash).
+#include <libiberty/demangle.h>
 
-#include "agent/service/demangle_parser.h"
+#include <algorithm>
+#include <string_view>
+
+#include "agent/service/demangle_parts.h"
 
 namespace profagent::service {
 
 namespace {
 
-constexpr std::size_t kHashLength = 17;
-
-bool is_hash(std::string_view component) {
-  return component.size() == kHashLength && component.front() == 'h' &&
-         std::all_of(component.begin() + 1, component.end(),
-                     [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+// In front of generic arguments stands a name or ::, in front of <Type as Trait> neither, and for<'a>
+// declares lifetimes.
+bool opens_generic_arguments(std::string_view before) {
+  static constexpr std::string_view kNotInNames = " (<[&";
+  if (before.empty() || kNotInNames.find(before.back()) != std::string_view::npos) return false;
+  if (!before.ends_with("for")) return true;
+  before.remove_suffix(3);
+  return !before.empty() && kNotInNames.find(before.back()) == std::string_view::npos;
 }
 
-struct Escape {
-  std::string_view code;
-  std::string_view text;
-};
-constexpr std::array<Escape, 9> kEscapes = {{{"$SP$", "@"},
-                                             {"$BP$", "*"},
-                                             {"$RF$", "&"},
-                                             {"$LT$", "<"},
-                                             {"$GT$", ">"},
-                                             {"$LP$", "("},
-                                             {"$RP$", ")"},
-                                             {"$C$", ","},
-                                             {"..", "::"}}};
-
-void append_utf8(std::string& out, unsigned code) {
-  if (code < 0x80) {
-    out += static_cast<char>(code);
-  } else if (code < 0x800) {
-    out += static_cast<char>(0xc0 | code >> 6);
-    out += static_cast<char>(0x80 | (code & 63));
-  } else if (code < 0x10000) {
-    out += static_cast<char>(0xe0 | code >> 12);
-    out += static_cast<char>(0x80 | (code >> 6 & 63));
-    out += static_cast<char>(0x80 | (code & 63));
-  } else {
-    out += static_cast<char>(0xf0 | (code >> 18 & 7));
-    out += static_cast<char>(0x80 | (code >> 12 & 63));
-    out += static_cast<char>(0x80 | (code >> 6 & 63));
-    out += static_cast<char>(0x80 | (code & 63));
-  }
+// The length of a character in quotes at the front; 0 for a lifetime.
+std::size_t quoted(std::string_view text) {
+  const bool is_escape = text.size() > 2 && text[1] == '\\';
+  const std::size_t end = text.find('\'', is_escape ? 3 : 2);
+  return end != std::string_view::npos && (is_escape || end == 2) ? end + 1 : 0;
 }
 
-// "$u7e$" at the front: a code point in hexadecimal.
-bool take_code_point(std::string_view& text, std::string& out) {
-  static constexpr std::size_t kMaxDigits = 6;
-  if (!text.starts_with("$u")) return false;
-  const std::size_t end = text.find('$', 2);
-  if (end == std::string_view::npos || end == 2 || end - 2 > kMaxDigits) return false;
-  unsigned code = 0;
-  for (const char c : text.substr(2, end - 2)) {
-    if (c >= '0' && c <= '9') {
-      code = code * 16 + static_cast<unsigned>(c - '0');
-    } else if (c >= 'a' && c <= 'f') {
-      code = code * 16 + static_cast<unsigned>(c - 'a') + 10;
-    } else {
-      return false;
-    }
+// Where the > is that belongs to the < in front of `text`.
+std::size_t end_of_arguments(std::string_view text) {
+  std::size_t depth = 1;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '<') ++depth;
+    if (text[i] == '>' && text[i - 1] != '-' && --depth == 0) return i;
+    if (text[i] == '\'') i += std::max<std::size_t>(quoted(text.substr(i)), 1) - 1;
   }
-  append_utf8(out, code);
-  text.remove_prefix(end + 1);
-  return true;
+  return text.size();
 }
 
-std::string unescape(std::string_view text) {
-  std::string out;
-  // A component cannot begin with $, so an underscore was put in front.
-  if (text.starts_with("_$")) text.remove_prefix(1);
-  while (!text.empty()) {
-    const auto escape = std::find_if(kEscapes.begin(), kEscapes.end(),
-                                     [text](const Escape& each) { return text.starts_with(each.code); });
-    if (escape != kEscapes.end()) {
-      out += escape->text;
-      text.remove_prefix(escape->code.size());
-    } else if (!take_code_point(text, out)) {
-      out += text.front();
-      text.remove_prefix(1);
-    }
+// google/pprof leaves the brackets: std::mem::align_of::<>.
+std::string without_generic_arguments(std::string_view text) {
+  std::string result;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool is_list = text[i] == '<' && opens_generic_arguments(result);
+    result += text[i];
+    if (is_list) i += end_of_arguments(text.substr(i + 1));
   }
-  return out;
+  return result;
 }
 
 }  // namespace
 
-std::string demangle_rust_legacy(std::string_view name) {
-  if (!name.starts_with("_ZN")) return {};
-  name.remove_prefix(3);
-  std::string result;
-  std::string_view last;
-  std::size_t count = 0;
-  while (!name.empty() && name.front() != 'E') {
-    std::size_t length = 0;
-    std::size_t digits = 0;
-    while (digits < name.size() && name[digits] >= '0' && name[digits] <= '9' && length < name.size()) {
-      length = length * 10 + static_cast<std::size_t>(name[digits++] - '0');
-    }
-    name.remove_prefix(digits);
-    if (length == 0 || length > name.size()) return {};
-    if (count++ > 0) {
-      if (count > 2) result += "::";
-      result += unescape(last);
-    }
-    last = name.substr(0, length);
-    name.remove_prefix(length);
-  }
-  // Clone suffixes follow the E.
-  if (name.empty() || count < 2 || !is_hash(last)) return {};
-  return result;
+std::string demangle_rust(const std::string& name, DemangleStyle style) {
+  DemangledText text;
+  if (rust_demangle_callback(name.c_str(), DMGL_NO_OPTS, DemangledText::append, &text) == 0) return {};
+  const bool is_v0 = name.starts_with("_R");
+  return is_v0 && style == DemangleStyle::kDefault ? without_generic_arguments(text.take()) : text.take();
 }
 
 }  // namespace profagent::service

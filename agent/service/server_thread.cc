@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/safe/sys.h"
+#include "agent/service/demangle.h"
 
 namespace profagent::service {
 
@@ -19,7 +20,7 @@ namespace sys = safe::sys;
 
 // For our own frames: request handling needs under 32 KiB, the demangler recurses deeper. Untouched pages
 // cost nothing.
-constexpr std::size_t kStackSize = 512 << 10;
+constexpr std::size_t kStackSize = (256 << 10) + kDemangleStack;
 constexpr int kNiceness = 10;
 // getpriority's system call answers 20 - nice.
 constexpr long kNiceOffset = 20;

@@ -2,10 +2,66 @@
 
 #include <catch2/catch.hpp>
 
+#include <pthread.h>
+
 #include "agent/service/allocator_frames.h"
 
-using profagent::service::demangle;
-using profagent::service::is_allocator_frame;
+using namespace profagent::service;
+
+namespace {
+
+// The compiler's S_, S0_, S1_, ...
+std::string substitution(int number) {
+  static constexpr char kDigits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  if (number == 0) return "S_";
+  std::string digits;
+  for (int rest = number - 1; rest > 0 || digits.empty(); rest /= 36) digits.insert(0, 1, kDigits[rest % 36]);
+  return "S" + digits + "_";
+}
+
+// Parameters of which every one is a function that takes the one before twice; `known` substitutions come
+// before.
+std::string doubling_types(int known) {
+  std::string types = "i";
+  std::string before = "i";
+  for (int i = 0; i < 60; ++i) {
+    types += "PFv" + before + before + "E";
+    before = substitution(known + 2 * i + 1);
+  }
+  return types;
+}
+
+// A tuple of two tuples, of which the second is the first again, and so on inside.
+std::string doubling_rust_type() {
+  static constexpr char kDigits[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  static constexpr int kLevels = 40;
+  static constexpr int kFirst = 8;  // characters between _R and the outermost tuple
+  std::string name = "_RINvC1a1b" + std::string(kLevels + 1, 'T') + "jjE";
+  for (int level = kLevels; level > 0; --level) name += std::string("B") + kDigits[kFirst + level - 1] + "_E";
+  return name + "E";
+}
+
+// Ends the process when the stack is too small.
+bool demangled_on_small_stack(const std::string& name) {
+  const auto body = [](void* argument) -> void* {
+    for (const DemangleStyle style :
+         {DemangleStyle::kDefault, DemangleStyle::kTemplates, DemangleStyle::kFull}) {
+      static_cast<void>(demangle(*static_cast<const std::string*>(argument), style));
+    }
+    return argument;
+  };
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kDemangleStack);
+  pthread_t thread = {};
+  void* result = nullptr;
+  const bool is_done = pthread_create(&thread, &attributes, body, const_cast<std::string*>(&name)) == 0 &&
+                       pthread_join(thread, &result) == 0;
+  pthread_attr_destroy(&attributes);
+  return is_done && result != nullptr;
+}
+
+}  // namespace
 
 TEST_CASE("names lose parameters, template arguments and return types") {
   CHECK(demangle("_ZN2ns6Worker3runEv") == "ns::Worker::run");
@@ -77,7 +133,54 @@ TEST_CASE("Rust") {
   CHECK(demangle("_ZN66_$LT$alloc..vec..Vec$LT$T$GT$$u20$as$u20$core..ops..drop..Drop$GT$"
                  "4drop17h0123456789abcdefE.llvm.7") ==
         "<alloc::vec::Vec<T> as core::ops::drop::Drop>::drop");
-  CHECK(demangle("_RNvC6_123foo3bar") == "_RNvC6_123foo3bar");
+  CHECK(demangle("_RNvC6_123foo3bar") == "123foo::bar");
+  CHECK(demangle("_RNCINvC1r3genNCNvB4_4mains1_0Es_0B4_") == "r::gen::<>::{closure#1}");
+}
+
+TEST_CASE("styles") {
+  struct Row {
+    std::string name, by_default, templates, full;
+  };
+  for (const Row& row : {
+           Row{"_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector::push_back",
+               "std::vector<int, std::allocator<int> >::push_back",
+               "std::vector<int, std::allocator<int> >::push_back(int const&)"},
+           Row{"_Z3addIiET_S0_S0_", "add", "add<int>", "int add<int>(int, int)"},
+           Row{"_ZNK3BoxIiEcvT_IlEEv", "Box::operator long", "Box<int>::operator long<long>",
+               "Box<int>::operator long<long>() const"},
+           Row{"_ZN3appltIiEEbT_S1_", "app::operator<", "app::operator< <int>",
+               "bool app::operator< <int>(int, int)"},
+           Row{"_ZNSsC1ERKSs", "std::basic_string::basic_string",
+               "std::basic_string<char, std::char_traits<char>, std::allocator<char> >::basic_string",
+               "std::basic_string<char, std::char_traits<char>, std::allocator<char> >"
+               "::basic_string(std::string const&)"},
+           Row{"_ZN1A1BIJEE1fEv", "A::B::f", "A::B<>::f", "A::B<>::f()"},
+           Row{"_ZN3FooIXadL_Z1gIiEvT_EEE1fEv", "Foo::f", "Foo<&(void g<int>(int))>::f",
+               "Foo<&(void g<int>(int))>::f()"},
+           Row{"_ZZN3app3useIiEEvT_EN5Local2goEv", "app::use()::Local::go", "app::use<int>()::Local::go",
+               "app::use<int>(int)::Local::go()"},
+           Row{"_ZN3app3runEPKc.isra.0.cold", "app::run", "app::run",
+               "app::run(char const*) [clone .isra.0] [clone .cold]"},
+           Row{"_RNvXC1aINtB2_1WjKj2_Kc3c_ENtB2_2Tr2go", "<a::W<> as a::Tr>::go",
+               "<a::W<usize, 2, '<'> as a::Tr>::go", "<a::W<usize, 2, '<'> as a::Tr>::go"},
+           Row{"_RINvC1a1bFFhEjEuEB2_", "a::b::<>", "a::b::<fn(fn(u8) -> usize)>",
+               "a::b::<fn(fn(u8) -> usize)>"},
+           Row{"_RYFG_RL0_jERL0_hNtC1a1b", "<for<'a> fn(&'a usize) -> &'a u8 as a::b>",
+               "<for<'a> fn(&'a usize) -> &'a u8 as a::b>", "<for<'a> fn(&'a usize) -> &'a u8 as a::b>"},
+           Row{"$s4main3fooyyF", "$s4main3fooyyF", "$s4main3fooyyF", "$s4main3fooyyF"},
+           Row{"_GLOBAL__sub_I_main", "_GLOBAL__sub_I_main", "_GLOBAL__sub_I_main", "_GLOBAL__sub_I_main"},
+       }) {
+    CHECK(demangle(row.name, DemangleStyle::kDefault) == row.by_default);
+    CHECK(demangle(row.name, DemangleStyle::kTemplates) == row.templates);
+    CHECK(demangle(row.name, DemangleStyle::kFull) == row.full);
+    CHECK(demangle(row.name, DemangleStyle::kNone) == row.name);
+  }
+}
+
+TEST_CASE("names after sr, in today's grammar and in the old one") {
+  CHECK(demangle("_Z1fIiEvP3FooIXsr3std9is_signedIT_EE5valueEE", DemangleStyle::kFull) ==
+        "void f<int>(Foo<std::is_signed<int>::value>*)");
+  CHECK(demangle("_Z1fI3BarEvP3FooIXsr3Bar1xEE", DemangleStyle::kFull) == "void f<Bar>(Foo<Bar::x>*)");
 }
 
 TEST_CASE("what is not mangled comes back") {
@@ -91,12 +194,27 @@ TEST_CASE("what is not mangled comes back") {
 }
 
 TEST_CASE("back references cannot make a name explode") {
-  // Every function type has the one before twice.
-  std::string bomb = "_Z1fIFvPviEF";
-  for (char c = '0'; c < '9'; ++c) bomb += std::string("vS") + c + "_S" + c + "_EF";
-  for (char c = 'A'; c <= 'Z'; ++c) bomb += std::string("vS") + c + "_S" + c + "_EF";
-  bomb = "_ZZ3usevENKUl" + bomb.substr(5) + "E_clEv";
-  CHECK(demangle(bomb).size() < 100'000);
+  for (const std::string& bomb :
+       {"_ZZ3usevENKUl" + doubling_types(0) + "E_clEv", "_Z3useI" + doubling_types(1) + "Evv",
+        "_Z3use" + doubling_types(0), "_Z3useIiEvDpFv" + doubling_types(1) + "E", doubling_rust_type()}) {
+    const std::string by_default = demangle(bomb);
+    CHECK((by_default == bomb || by_default == "use"));
+    CHECK(demangle(bomb, DemangleStyle::kFull) == bomb);
+  }
+}
+
+TEST_CASE("hostile names fit the stack that is promised") {
+  for (const char* const unit :
+       {"Dw", "P", "GR", "Z", "FPFv", "A2_P", "RA3_", "RAL_Z1bE_", "1a", "i", "N1aI"}) {
+    for (const char* const prefix : {"_ZTI", "_ZNK", "_Z1fI", "_Z1f", "_RINvC1a1b"}) {
+      for (const std::size_t length : {kMaxMangled / 4, kMaxMangled}) {
+        std::string name = prefix;
+        while (name.size() + std::string_view(unit).size() <= length) name += unit;
+        INFO(name.substr(0, 40));
+        CHECK(demangled_on_small_stack(name));
+      }
+    }
+  }
 }
 
 TEST_CASE("allocator frames") {
