@@ -68,6 +68,7 @@ service::Site make_site(SiteParts parts) {
     auto search = std::make_shared<service::DeadlockSearch>(shared->symbols);
     return [search] { return search->finish(); };
   };
+  site.tend = [shared] { return shared->symbols.source_lines.tend(); };
   site.access =
       service::parse_allowed_uids(safe::settings.allow_uids.load(std::memory_order_relaxed), nullptr);
   return site;

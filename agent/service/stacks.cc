@@ -87,29 +87,42 @@ void ReadableStacks::resolve(SymbolSources& sources, std::span<const safe::Pc> p
                                          : sources.symbolizer.resolve(modules_, pcs);
   frames_.reserve(pcs.size() + 1);
   frames_.push_back({});
-  for (std::size_t i = 0; i < pcs.size(); ++i) frames_.push_back({pcs[i], std::move(resolved[i]), {}});
+  for (std::size_t i = 0; i < pcs.size(); ++i) {
+    frames_.push_back({pcs[i], std::move(resolved[i]), {}});
+    // In the default style the symbolizer has it.
+    const Symbol& symbol = *frames_.back().resolved.symbol;
+    if (wish_.style != DemangleStyle::kDefault) add_name(symbol.system_name);
+  }
   if (wish_.detail == SymbolDetail::kLines) find_lines(sources.source_lines, pcs);
 }
 
 void ReadableStacks::find_lines(SourceLines& source_lines, std::span<const safe::Pc> pcs) {
   LineAnswer answer = source_lines.find(modules_, pcs);
   lines_problem_ = std::move(answer.problem);
+  std::unordered_map<std::string_view, bool> allocators;
   for (std::size_t i = 0; i < pcs.size(); ++i) {
     Frame& frame = frames_[i + 1];
     frame.chain = std::move(answer.chains[i]);
     if (!frame.chain || frame.chain->empty()) continue;
-    const std::span<const SourceLine> inlined(frame.chain->data(), frame.chain->size() - 1);
-    for (const SourceLine& line : *frame.chain) {
-      const auto [at, is_new] = names_.try_emplace(line.function);
-      if (is_new) at->second = demangle(line.function);
-    }
-    if (leaf_ == LeafFrames::kAll) continue;
-    // What allocators call is allocators, so they stand at the leaf.
-    const auto last = std::find_if_not(inlined.begin(), inlined.end(), [&](const SourceLine& line) {
-      return is_allocator_frame(names_.at(line.function));
-    });
-    frame.hidden = static_cast<std::uint32_t>(last - inlined.begin());
+    for (const SourceLine& line : *frame.chain) add_name(line.function);
+    if (leaf_ == LeafFrames::kWithoutAllocator) hide_allocators(frame, allocators);
   }
+}
+
+// What allocators call is allocators, so they stand at the leaf.
+void ReadableStacks::hide_allocators(Frame& frame, std::unordered_map<std::string_view, bool>& known) const {
+  const LineChain& chain = *frame.chain;
+  for (; frame.hidden + 1 < chain.size(); ++frame.hidden) {
+    const std::string_view name = chain[frame.hidden].function;
+    const auto [at, is_new] = known.try_emplace(name);
+    if (is_new) at->second = is_allocator_frame(demangle(name));
+    if (!at->second) return;
+  }
+}
+
+void ReadableStacks::add_name(std::string_view system_name) {
+  const auto [at, is_new] = names_.try_emplace(system_name);
+  if (is_new) at->second = demangle(system_name, wish_.style);
 }
 
 std::uint32_t ReadableStacks::position_of(std::uintptr_t pc) const noexcept {
@@ -142,8 +155,10 @@ void ReadableStacks::positions(std::span<const safe::Pc> pcs, std::vector<std::u
 void ReadableStacks::functions(const Frame& frame, std::vector<Function>& out) const {
   out.clear();
   const Symbol& symbol = *frame.resolved.symbol;
+  const std::string_view name =
+      wish_.style == DemangleStyle::kDefault ? symbol.name : names_.at(symbol.system_name);
   if (!frame.chain || frame.chain->empty()) {
-    out.push_back({symbol.name, symbol.system_name, {}, 0});
+    out.push_back({name, symbol.system_name, {}, 0});
     return;
   }
   const LineChain& chain = *frame.chain;
@@ -151,7 +166,7 @@ void ReadableStacks::functions(const Frame& frame, std::vector<Function>& out) c
     const bool has_frame = &line == &chain.back();
     if (has_frame && (frame.resolved.found || line.function.empty())) {
       // By this name debuggers know it too, and it is the same without debug information.
-      out.push_back({symbol.name, symbol.system_name, line.file, line.line});
+      out.push_back({name, symbol.system_name, line.file, line.line});
     } else if (line.function.empty()) {
       out.push_back({kUnknownName, kUnknownName, line.file, line.line});
     } else {

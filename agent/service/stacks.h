@@ -69,6 +69,8 @@ class ReadableStacks {
   // `pcs` ascending, each once.
   void resolve(SymbolSources& sources, std::span<const safe::Pc> pcs);
   void find_lines(SourceLines& source_lines, std::span<const safe::Pc> pcs);
+  void hide_allocators(Frame& frame, std::unordered_map<std::string_view, bool>& known) const;
+  void add_name(std::string_view system_name);
   [[nodiscard]] std::uint32_t position_of(std::uintptr_t pc) const noexcept;
   [[nodiscard]] std::vector<encoder::MappingIndex> describe_mappings(encoder::Profile& profile) const;
   [[nodiscard]] std::size_t index_of(const Module& module) const noexcept {
@@ -77,7 +79,7 @@ class ReadableStacks {
 
   ModuleSet modules_;
   std::vector<Frame> frames_;                                // by pc, so the synthetic one is the first
-  std::unordered_map<std::string_view, std::string> names_;  // in chains, by the linker's
+  std::unordered_map<std::string_view, std::string> names_;  // in the wished style, by the linker's
   std::string lines_problem_;
   LeafFrames leaf_;
   SymbolWish wish_;

@@ -8,6 +8,17 @@
 
 namespace profagent::service {
 
+namespace {
+
+std::optional<DemangleStyle> parse_style(std::string_view word) noexcept {
+  if (word == "templates") return DemangleStyle::kTemplates;
+  if (word == "full") return DemangleStyle::kFull;
+  if (word == "none") return DemangleStyle::kNone;
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::optional<SymbolDetail> parse_symbol_detail(std::string_view word) noexcept {
   if (word == "none") return SymbolDetail::kNone;
   if (word == "names") return SymbolDetail::kNames;
@@ -28,6 +39,13 @@ SymbolWish parse_symbol_wish(const Query& query) {
       throw BadRequest("invalid value for \"symbols\" - must be \"none\", \"names\" or \"lines\"");
     }
     wish.detail = *detail;
+  }
+  if (const std::string_view word = query.get("demangle"); !word.empty()) {
+    const auto style = parse_style(word);
+    if (!style) {
+      throw BadRequest("invalid value for \"demangle\" - must be \"templates\", \"full\" or \"none\"");
+    }
+    wish.style = *style;
   }
   return wish;
 }

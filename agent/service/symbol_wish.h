@@ -1,9 +1,13 @@
-// How much a request wants to know of its frames: `?symbols=`, else PROFAGENT_SYMBOLS. Pure functions.
+// How much a request wants to know of its frames, and in which style: `?symbols=`, else PROFAGENT_SYMBOLS,
+// and
+// `?demangle=`. Pure functions.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string_view>
+
+#include "agent/service/demangle.h"
 
 namespace profagent::service {
 
@@ -23,6 +27,7 @@ enum class SymbolDetail : std::uint8_t {
 
 struct SymbolWish {
   SymbolDetail detail = SymbolDetail::kNames;
+  DemangleStyle style = DemangleStyle::kDefault;
 };
 
 // Throws BadRequest.
