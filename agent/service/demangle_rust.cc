@@ -31,9 +31,15 @@ std::size_t quoted(std::string_view text) {
 std::size_t end_of_arguments(std::string_view text) {
   std::size_t depth = 1;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '<') ++depth;
-    if (text[i] == '>' && text[i - 1] != '-' && --depth == 0) return i;
-    if (text[i] == '\'') i += std::max<std::size_t>(quoted(text.substr(i)), 1) - 1;
+    if (text.substr(i).starts_with("->")) {
+      ++i;
+    } else if (text[i] == '<') {
+      ++depth;
+    } else if (text[i] == '>' && --depth == 0) {
+      return i;
+    } else if (text[i] == '\'') {
+      i += std::max<std::size_t>(quoted(text.substr(i)), 1) - 1;
+    }
   }
   return text.size();
 }
