@@ -56,8 +56,8 @@ TEST_CASE("two hundred threads starve on a pool of four connections") {
   CHECK(delay_of(starving) > delay_of(of_kind(block, "mutex")));
   // Who keeps the connections is where time passes that is neither.
   CHECK(top_of(of_kind(block, "sleep")).has("shop::export_report"));
-  // Who keeps the lock, once everybody is there: while 200 threads start, who is preempted with it has them all
-  // behind it.
+  // Who keeps the lock, once everybody is there: while 200 threads start, who is preempted with it has them
+  // all behind it.
   const Profile mutex = victim.profile("/debug/pprof/mutex?seconds=3");
   CHECK(broken_wait_rules(mutex) == kNone);
   const Sample culprit = top_of(mutex.samples());

@@ -84,8 +84,8 @@ TEST_CASE("off, a delta is valid and empty", "[D08]") {
   }
 }
 
-// With debug information of libc, inlined functions of its own stand in front of those that a program calls: these cases
-// look at the functions that have frames.
+// With debug information of libc, inlined functions of its own stand in front of those that a program calls:
+// these cases look at the functions that have frames.
 TEST_CASE("every call that waits is one record, as long as it took, under its caller", "[B02][B15]") {
   Victim victim("wait_calls", {}, kAll);
   const Profile block = victim.profile("/debug/pprof/block?symbols=names");

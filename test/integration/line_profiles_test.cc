@@ -1,7 +1,11 @@
 // Source lines and inlined functions in the profiles.
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
+#include <thread>
 
 #include <catch2/catch.hpp>
 
@@ -98,7 +102,8 @@ TEST_CASE("a lock behind three inlined wrappers shows all of them", "[B12]") {
                  {"lock_raw: pthread_mutex_lock", "lock: lock_raw", "Guard: lock", "waits: Guard"});
     CHECK(addresses_of(block, locks) == 1);
     const Profile mutex = victim.profile("/debug/pprof/mutex");
-    const std::vector<std::string> unlocks = {"shop::unlock_raw", "shop::Lock::unlock", "shop::Guard::~Guard"};
+    const std::vector<std::string> unlocks = {"shop::unlock_raw", "shop::Lock::unlock",
+                                              "shop::Guard::~Guard"};
     check_frames(mutex, unlocks[0], unlocks,
                  {"unlock_raw: pthread_mutex_unlock", "unlock: unlock_raw", "~Guard: unlock"});
     CHECK(addresses_of(mutex, unlocks) == 1);
@@ -187,12 +192,44 @@ TEST_CASE("who asks for names alone gets no lines, and who wants none no names")
     for (const std::string more : {"", "&seconds=1", "&debug=1", "&debug=2"}) {
       const Response answer = victim.get(url + "all" + more);
       CHECK(answer.status == 400);
-      CHECK(answer.body ==
-            "invalid value for \"symbols\" - must be \"none\", \"names\" or \"lines\"\n");
+      CHECK(answer.body == "invalid value for \"symbols\" - must be \"none\", \"names\" or \"lines\"\n");
     }
   }
   Victim victim("lines_o2");
   CHECK(victim.get("/debug/pprof/profile?seconds=1&symbols=x").status == 400);
+}
+
+TEST_CASE("names come in the style that is asked for, inlined or not") {
+  Victim victim("lines_o2", {}, kEverything);
+  const struct {
+    std::string style, inlined, physical;
+  } styles[] = {{"", "shop::Shelf::put", "shop::fill"},
+                {"templates", "shop::Shelf::put", "shop::fill"},
+                {"full", "shop::Shelf::put(unsigned long)", "shop::fill()"},
+                {"none", "_ZN4shop5Shelf3putEm", "_ZN4shop4fillEv"}};
+  for (const auto& [style, inlined, physical] : styles) {
+    CAPTURE(style);
+    const Profile heap = victim.profile("/debug/pprof/heap?demangle=" + style);
+    // Allocators are known in any style.
+    CHECK(heap.total("inuse_space")
+              .at(style == "none"   ? "_ZN4shop5Shelf9make_roomEm"
+                  : style == "full" ? "shop::Shelf::make_room(unsigned long)"
+                                    : "shop::Shelf::make_room") == 3000017);
+    const std::vector<Sample> samples = heap.in(inlined);
+    REQUIRE(samples.size() == 1);
+    CHECK(samples.front().has(physical));
+    for (const Frame& frame : samples.front().stack) {
+      if (frame.name == inlined) CHECK(frame.system_name == "_ZN4shop5Shelf3putEm");
+      if (frame.name == physical) CHECK(frame.system_name == "_ZN4shop4fillEv");
+    }
+  }
+  for (const SnapshotKind& kind : kSnapshotKinds) {
+    for (const char* more : {"", "&seconds=1", "&debug=1"}) {
+      const Response answer = victim.get("/debug/pprof/" + kind.name + "?demangle=all" + more);
+      CHECK(answer.status == 400);
+      CHECK(answer.body == "invalid value for \"demangle\" - must be \"templates\", \"full\" or \"none\"\n");
+    }
+  }
 }
 
 TEST_CASE("the setting decides for requests that say nothing") {
@@ -221,11 +258,13 @@ TEST_CASE("the setting decides for requests that say nothing") {
 
 TEST_CASE("a delta has lines, and subtracts as ever") {
   Victim victim("leak", {"--times", "3"}, kEverything);
-  InBackground delta(victim, "/debug/pprof/heap?seconds=1");
+  InBackground delta(victim, "/debug/pprof/heap?seconds=2");
+  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
   victim.command("other");
   const Profile heap = delta.profile();
   CHECK(heap.total("alloc_space").in("leaky") == 0);
   const std::vector<Sample> grown = heap.in("other_leak");
-  if (grown.empty()) return;  // the command came before the begin
+  REQUIRE(grown.size() == 1);
+  CHECK(grown.front().values[1] == 1999993);
   CHECK(std::filesystem::path(grown.front().stack.front().file).filename() == "leak.c");
 }

@@ -3,8 +3,8 @@
 //
 //   lines                keeps memory, contends for a lock, serves
 //   lines --burn         and uses CPU time in inlined and in recursive functions, until the end of its input
-#include <cstdlib>
 #include <pthread.h>
+#include <cstdlib>
 
 #include "test/victims/asleep.h"
 #include "test/victims/kit.h"
