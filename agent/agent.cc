@@ -33,6 +33,7 @@
 #include "agent/service/listen.h"
 #include "agent/service/own_memory.h"
 #include "agent/service/server.h"
+#include "agent/service/symbol_wish.h"
 #include "agent/site.h"
 #include "agent/wake.h"
 #include "hooks/memory.h"
@@ -135,7 +136,8 @@ void start_service(unsigned idle_seconds) noexcept {
            .make_site = make_service_site,
            .idle_seconds = idle_seconds,
            .on_retired = on_retired,
-           .keep_stderr = logs_to_stderr()})) {
+           .keep_stderr = logs_to_stderr(),
+           .filters_at_load = agent.filters_at_load})) {
     safe::count(safe::counters.service_starts);
     return;
   }
@@ -159,6 +161,11 @@ void on_wake_signal_moved() noexcept {
   if (wake_signal() != 0) return;
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
   safe::HeapRecorder::look_soon();
+}
+
+void check_symbols_setting() noexcept {
+  const char* const word = safe::settings.symbols.load(std::memory_order_relaxed);
+  if (*word != '\0' && !service::parse_symbol_detail(word)) safe::report_setting("PROFAGENT_SYMBOLS", word);
 }
 
 void open_listeners() noexcept {
@@ -280,6 +287,7 @@ safe::ClockFunction find_clock() noexcept {
   agent.program = identify_program();
   if (agent.program.role == Role::kInert) return;
   open_log();
+  check_symbols_setting();
   if (agent.program.role == Role::kDormant) {
     log(LogLevel::kInfo, {agent.program.name, " is not profiled: ", agent.program.reason});
     return;

@@ -10,7 +10,8 @@
 #include "agent/service/deadlock.h"
 #include "agent/service/heap_profile.h"
 #include "agent/service/modules.h"
-#include "agent/service/symbols.h"
+#include "agent/service/symbol_sources.h"
+#include "agent/service/symbol_wish.h"
 #include "agent/service/threads_profile.h"
 
 namespace profagent {
@@ -23,7 +24,7 @@ service::Site make_site(SiteParts parts) {
           cpu_sampler(parts.filters_at_load),
           thread_watch(parts.asking_signal, parts.filters_at_load) {}
     service::AgentInfo info;
-    service::Symbolizer symbolizer;
+    service::SymbolSources symbols;
     service::CpuSampler cpu_sampler;
     service::ContentionRates contention_rates;
     service::ThreadWatch thread_watch;
@@ -32,19 +33,21 @@ service::Site make_site(SiteParts parts) {
 
   service::Site site;
   site.profiles =
-      service::make_heap_sources(shared->symbolizer, shared->info.heap_coverage, parts.heap_available);
-  site.profiles.push_back(service::make_cpu_source(shared->symbolizer, shared->cpu_sampler));
-  for (auto& source : service::make_contention_sources(shared->symbolizer, shared->contention_rates)) {
+      service::make_heap_sources(shared->symbols, shared->info.heap_coverage, parts.heap_available);
+  site.profiles.push_back(service::make_cpu_source(shared->symbols, shared->cpu_sampler));
+  for (auto& source : service::make_contention_sources(shared->symbols, shared->contention_rates)) {
     site.profiles.push_back(std::move(source));
   }
-  site.profiles.push_back(service::make_creation_source(shared->symbolizer));
-  site.profiles.push_back(service::make_threads_source(shared->symbolizer, shared->thread_watch));
+  site.profiles.push_back(service::make_creation_source(shared->symbols));
+  site.profiles.push_back(service::make_threads_source(shared->symbols, shared->thread_watch));
   site.cmdline = std::move(parts.cmdline);
   site.symbol_names = [shared](std::span<const std::uintptr_t> pcs) {
+    if (service::usual_symbol_detail() == service::SymbolDetail::kNone)
+      return std::vector<std::string>(pcs.size());
     const auto modules = service::ModuleSet::now({});
     std::vector<std::string> names;
     names.reserve(pcs.size());
-    for (const service::ResolvedPc& resolved : shared->symbolizer.resolve(modules, pcs)) {
+    for (const service::ResolvedPc& resolved : shared->symbols.symbolizer.resolve(modules, pcs)) {
       names.push_back(resolved.found ? resolved.symbol->system_name : std::string());
     }
     return names;
@@ -62,9 +65,10 @@ service::Site make_site(SiteParts parts) {
     return facts;
   };
   site.look_for_deadlocks = [shared] {
-    auto search = std::make_shared<service::DeadlockSearch>(shared->symbolizer);
+    auto search = std::make_shared<service::DeadlockSearch>(shared->symbols);
     return [search] { return search->finish(); };
   };
+  site.tend = [shared] { return shared->symbols.source_lines.tend(); };
   site.access =
       service::parse_allowed_uids(safe::settings.allow_uids.load(std::memory_order_relaxed), nullptr);
   return site;

@@ -57,8 +57,14 @@ struct Row {
   std::int64_t nanos;
 };
 
-std::vector<Row> read_rows(const safe::ContentionBuckets& buckets) {
+struct Reading {
+  std::int64_t time;  // unix, ns
   std::vector<Row> rows;
+};
+
+Reading read_rows(const safe::ContentionBuckets& buckets) {
+  Reading reading{unix_nanos(), {}};
+  std::vector<Row>& rows = reading.rows;
   rows.reserve(buckets.size());
   buckets.for_each([&](const safe::ContentionBucket& row) {
     const std::uint64_t nanos = row.nanos.load(std::memory_order_acquire);
@@ -66,7 +72,7 @@ std::vector<Row> read_rows(const safe::ContentionBuckets& buckets) {
     rows.push_back({row, static_cast<std::int64_t>(count / safe::ContentionBucket::kCountUnit),
                     static_cast<std::int64_t>(nanos)});
   });
-  return rows;
+  return reading;
 }
 
 std::vector<safe::StackId> stacks_of(const std::vector<Row>& rows) {
@@ -138,8 +144,8 @@ std::int64_t parse_rate(std::string_view text, std::string_view setting) {
 
 class ContentionSource final : public ProfileSource {
  public:
-  ContentionSource(const ContentionProfile& what, Symbolizer& symbolizer, ContentionRates& rates)
-      : what_(what), symbolizer_(symbolizer), rates_(rates) {}
+  ContentionSource(const ContentionProfile& what, SymbolSources& symbols, ContentionRates& rates)
+      : what_(what), symbols_(symbols), rates_(rates) {}
 
   [[nodiscard]] const ProfileKind& kind() const override { return what_.kind; }
   std::uint64_t count() override { return what_.buckets.size(); }
@@ -148,28 +154,33 @@ class ContentionSource final : public ProfileSource {
   std::string text(std::int64_t debug, const Query& query) override;
   std::unique_ptr<Collection> begin(double seconds, const Query& query) override;
 
-  [[nodiscard]] encoder::Profile profile(const Labels& labels);
+  [[nodiscard]] Reading read() const { return read_rows(what_.buckets); }
+  [[nodiscard]] encoder::Profile profile(const Reading& reading, const Labels& labels,
+                                         const SymbolWish& wish);
 
  private:
   [[nodiscard]] std::int64_t rate() const;
   [[nodiscard]] std::map<const void*, std::string> lock_names(const std::vector<Row>& rows);
 
   const ContentionProfile& what_;
-  Symbolizer& symbolizer_;
+  SymbolSources& symbols_;
   ContentionRates& rates_;
 };
 
 class ContentionDelta final : public Collection {
  public:
   ContentionDelta(ContentionSource& source, ContentionRates& rates, ContentionKind kind, std::int64_t rate,
-                  const Labels& labels)
+                  const Labels& labels, const SymbolWish& wish)
       : request_(rates, kind, rate, labels.locks, labels.holders),
-        delta_([&source, labels] { return source.profile(labels); }) {}
+        delta_([&source] { return source.read(); },
+               [&source, labels, wish](const Reading& reading) {
+                 return source.profile(reading, labels, wish);
+               }) {}
   std::string finish() override { return delta_.finish(); }
 
  private:
   ContentionRates::Request request_;
-  DeltaCollection delta_;
+  DeltaCollection<Reading> delta_;
 };
 
 std::int64_t ContentionSource::rate() const {
@@ -192,26 +203,28 @@ std::map<const void*, std::string> ContentionSource::lock_names(const std::vecto
   std::vector<std::uintptr_t> addresses;
   addresses.reserve(names.size());
   for (const auto& [lock, name] : names) addresses.push_back(reinterpret_cast<std::uintptr_t>(lock));
-  std::vector<std::string> variables = symbolizer_.name_variables(ModuleSet::now({}), addresses);
+  std::vector<std::string> variables = symbols_.symbolizer.name_variables(ModuleSet::now({}), addresses);
   std::size_t next = 0;
   for (auto& [lock, name] : names) name = std::move(variables[next++]);
   return names;
 }
 
-encoder::Profile ContentionSource::profile(const Labels& labels) {
+encoder::Profile ContentionSource::profile(const Reading& reading, const Labels& labels,
+                                           const SymbolWish& wish) {
   encoder::Profile profile(kSampleTypes);
-  profile.set_time(unix_nanos());
+  profile.set_time(reading.time);
   profile.set_period({"contentions", "count"}, 1);
   if (const std::string why = state(); !why.empty()) profile.add_comment(why);
   for (const std::string& loss : losses()) profile.add_comment(loss);
 
-  const std::vector<Row> rows = read_rows(what_.buckets);
-  const ReadableStacks stacks(symbolizer_, stacks_of(rows), LeafFrames::kAll);
+  const std::vector<Row>& rows = reading.rows;
+  const ReadableStacks stacks(symbols_, wish, stacks_of(rows), LeafFrames::kAll);
   const std::vector<encoder::LocationIndex> locations = stacks.describe(profile);
   const bool tell_kind = what_.contention == ContentionKind::kBlock || labels.locks;
 
-  const std::map<const void*, std::string> locks =
-      labels.locks ? lock_names(rows) : std::map<const void*, std::string>();
+  const std::map<const void*, std::string> locks = labels.locks && wish.detail != SymbolDetail::kNone
+                                                       ? lock_names(rows)
+                                                       : std::map<const void*, std::string>();
 
   std::vector<std::uint32_t> positions;
   std::vector<encoder::LocationIndex> stack;
@@ -242,12 +255,12 @@ encoder::Profile ContentionSource::profile(const Labels& labels) {
 
 std::string ContentionSource::snapshot(const Query& query) {
   if (!query.get("rate").empty()) throw BadRequest("\"rate\" is for a time: it needs \"seconds\"");
-  return encoder::gzipped_pprof(profile(parse_labels(query.get("labels"))));
+  return encoder::gzipped_pprof(profile(read(), parse_labels(query.get("labels")), parse_symbol_wish(query)));
 }
 
-std::string ContentionSource::text(std::int64_t /*debug*/, const Query& /*query*/) {
-  const std::vector<Row> rows = read_rows(what_.buckets);
-  const ReadableStacks stacks(symbolizer_, stacks_of(rows), LeafFrames::kAll);
+std::string ContentionSource::text(std::int64_t /*debug*/, const Query& query) {
+  const std::vector<Row> rows = read().rows;
+  const ReadableStacks stacks(symbols_, parse_symbol_wish(query), stacks_of(rows), LeafFrames::kAll);
   const TextFrames frames(stacks);
   // This form has no labels: what they tell apart is one record.
   struct Sum {
@@ -265,6 +278,7 @@ std::string ContentionSource::text(std::int64_t /*debug*/, const Query& /*query*
   records.reserve(sums.size());
   for (auto& [stack, sum] : sums) {
     stacks.positions(stack, sum.positions);
+    frames.expand(sum.positions);
     records.push_back({sum.nanos, sum.count, sum.positions});
   }
   const std::string memory_map = executable_memory_map();
@@ -277,16 +291,17 @@ std::string ContentionSource::text(std::int64_t /*debug*/, const Query& /*query*
 std::unique_ptr<Collection> ContentionSource::begin(double /*seconds*/, const Query& query) {
   const Labels labels = parse_labels(query.get("labels"));
   return std::make_unique<ContentionDelta>(*this, rates_, what_.contention,
-                                           parse_rate(query.get("rate"), what_.setting), labels);
+                                           parse_rate(query.get("rate"), what_.setting), labels,
+                                           parse_symbol_wish(query));
 }
 
 }  // namespace
 
-std::vector<std::unique_ptr<ProfileSource>> make_contention_sources(Symbolizer& symbolizer,
+std::vector<std::unique_ptr<ProfileSource>> make_contention_sources(SymbolSources& symbols,
                                                                     ContentionRates& rates) {
   std::vector<std::unique_ptr<ProfileSource>> sources;
-  sources.push_back(std::make_unique<ContentionSource>(kBlock, symbolizer, rates));
-  sources.push_back(std::make_unique<ContentionSource>(kMutex, symbolizer, rates));
+  sources.push_back(std::make_unique<ContentionSource>(kBlock, symbols, rates));
+  sources.push_back(std::make_unique<ContentionSource>(kMutex, symbols, rates));
   return sources;
 }
 

@@ -7,12 +7,12 @@
 
 #include "agent/service/contention_rates.h"
 #include "agent/service/routes.h"
-#include "agent/service/symbols.h"
+#include "agent/service/symbol_sources.h"
 
 namespace profagent::service {
 
 // Both must outlive the sources.
-[[nodiscard]] std::vector<std::unique_ptr<ProfileSource>> make_contention_sources(Symbolizer& symbolizer,
+[[nodiscard]] std::vector<std::unique_ptr<ProfileSource>> make_contention_sources(SymbolSources& symbols,
                                                                                   ContentionRates& rates);
 
 }  // namespace profagent::service

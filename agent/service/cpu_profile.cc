@@ -30,6 +30,7 @@ constexpr std::int64_t kMostHertz = 1000;
 struct CpuRequest {
   std::int64_t period;  // ns
   bool by_tid;
+  SymbolWish symbols;
 };
 
 CpuRequest parse(const Query& query) {
@@ -42,7 +43,7 @@ CpuRequest parse(const Query& query) {
     }
     hertz = *asked;
   }
-  return {kNanosPerSecond / hertz, parse_int_or_zero(query.get("tids")) != 0};
+  return {kNanosPerSecond / hertz, parse_int_or_zero(query.get("tids")) != 0, parse_symbol_wish(query)};
 }
 
 // Whole samples out of CPU time: the time may have been charged at a finer rate than this request's, because
@@ -67,8 +68,8 @@ std::string frame_of(NotSampled why) {
 
 class CpuCollection final : public Collection {
  public:
-  CpuCollection(Symbolizer& symbolizer, CpuSampler& sampler, const CpuRequest& request)
-      : symbolizer_(symbolizer),
+  CpuCollection(SymbolSources& symbols, CpuSampler& sampler, const CpuRequest& request)
+      : symbols_(symbols),
         sampler_(sampler),
         request_(request),
         began_(unix_nanos()),
@@ -84,7 +85,7 @@ class CpuCollection final : public Collection {
   void add_charges(encoder::Profile& profile, const std::vector<CpuSampler::Charge>& charges);
   void add_uncharged(encoder::Profile& profile, const std::vector<CpuSampler::Uncharged>& uncharged);
 
-  Symbolizer& symbolizer_;
+  SymbolSources& symbols_;
   CpuSampler& sampler_;
   CpuRequest request_;
   std::int64_t began_;
@@ -104,7 +105,7 @@ void CpuCollection::add_charges(encoder::Profile& profile, const std::vector<Cpu
   std::vector<safe::StackId> ids;
   ids.reserve(charges.size());
   for (const CpuSampler::Charge& charge : charges) ids.push_back(charge.key.stack);
-  const ReadableStacks stacks(symbolizer_, ids, LeafFrames::kAll);
+  const ReadableStacks stacks(symbols_, request_.symbols, ids, LeafFrames::kAll);
   const std::vector<encoder::LocationIndex> locations = stacks.describe(profile);
 
   Samples samples(request_.period);
@@ -163,24 +164,24 @@ std::string CpuCollection::finish() {
 
 class CpuSource final : public ProfileSource {
  public:
-  CpuSource(Symbolizer& symbolizer, CpuSampler& sampler) : symbolizer_(symbolizer), sampler_(sampler) {}
+  CpuSource(SymbolSources& symbols, CpuSampler& sampler) : symbols_(symbols), sampler_(sampler) {}
 
   [[nodiscard]] const ProfileKind& kind() const override { return kProfile; }
   std::uint64_t count() override { return safe::cpu_buckets.size(); }
   std::string state() override { return sampler_.is_running() ? "running" : std::string(); }
   std::unique_ptr<Collection> begin(double /*seconds*/, const Query& query) override {
-    return std::make_unique<CpuCollection>(symbolizer_, sampler_, parse(query));
+    return std::make_unique<CpuCollection>(symbols_, sampler_, parse(query));
   }
 
  private:
-  Symbolizer& symbolizer_;
+  SymbolSources& symbols_;
   CpuSampler& sampler_;
 };
 
 }  // namespace
 
-std::unique_ptr<ProfileSource> make_cpu_source(Symbolizer& symbolizer, CpuSampler& sampler) {
-  return std::make_unique<CpuSource>(symbolizer, sampler);
+std::unique_ptr<ProfileSource> make_cpu_source(SymbolSources& symbols, CpuSampler& sampler) {
+  return std::make_unique<CpuSource>(symbols, sampler);
 }
 
 }  // namespace profagent::service

@@ -33,7 +33,8 @@ struct Row {
   std::int64_t threads = 0;
 };
 
-struct Rows {
+struct Reading {
+  std::int64_t time = unix_nanos();
   std::vector<Row> rows;
   bool complete = true;
 
@@ -45,8 +46,8 @@ struct Rows {
   }
 };
 
-Rows read_created() {
-  Rows rows;
+Reading read_created() {
+  Reading rows;
   safe::creator_buckets.for_each([&](const safe::CreatorBucket& row) {
     const std::uint64_t created = row.created.load(std::memory_order_acquire);
     rows.add(row.stack, static_cast<std::int64_t>(created));
@@ -55,8 +56,8 @@ Rows read_created() {
   return rows;
 }
 
-Rows read_live() {
-  Rows rows;
+Reading read_live() {
+  Reading rows;
   const LiveThreads live = find_live_threads();
   for (const auto& [creator, threads] : live.created) {
     rows.add(creator == 0 ? safe::kOverflowStack : safe::creator_buckets[creator].stack, threads);
@@ -67,7 +68,7 @@ Rows read_live() {
   return rows;
 }
 
-Rows read_rows(bool live) {
+Reading read_rows(bool live) {
   return live ? read_live() : read_created();
 }
 
@@ -84,33 +85,32 @@ std::vector<safe::StackId> stacks_of(const std::vector<Row>& rows) {
 
 class CreationSource final : public ProfileSource {
  public:
-  explicit CreationSource(Symbolizer& symbolizer) : symbolizer_(symbolizer) {}
+  explicit CreationSource(SymbolSources& symbols) : symbols_(symbols) {}
 
   [[nodiscard]] const ProfileKind& kind() const override { return kThreadCreate; }
   std::uint64_t count() override { return safe::creator_buckets.size(); }
   std::string state() override { return {}; }
   std::string snapshot(const Query& query) override {
-    return encoder::gzipped_pprof(profile(asks_for_live(query)));
+    return encoder::gzipped_pprof(profile(read_rows(asks_for_live(query)), parse_symbol_wish(query)));
   }
   std::string text(std::int64_t debug, const Query& query) override;
   std::unique_ptr<Collection> begin(double seconds, const Query& query) override;
 
-  [[nodiscard]] encoder::Profile profile(bool live);
+  [[nodiscard]] encoder::Profile profile(const Reading& rows, const SymbolWish& wish);
 
  private:
-  Symbolizer& symbolizer_;
+  SymbolSources& symbols_;
 };
 
-encoder::Profile CreationSource::profile(bool live) {
+encoder::Profile CreationSource::profile(const Reading& rows, const SymbolWish& wish) {
   encoder::Profile profile(kSampleTypes);
-  profile.set_time(unix_nanos());
+  profile.set_time(rows.time);
   profile.set_period(kSampleTypes[0], 1);
   for (const std::string& loss : losses()) profile.add_comment(loss);
 
-  const Rows rows = read_rows(live);
   if (!rows.complete)
     profile.add_comment("this kernel does not tell which threads still exist: no creator is known");
-  const ReadableStacks stacks(symbolizer_, stacks_of(rows.rows), LeafFrames::kAll);
+  const ReadableStacks stacks(symbols_, wish, stacks_of(rows.rows), LeafFrames::kAll);
   const std::vector<encoder::LocationIndex> locations = stacks.describe(profile);
   std::vector<std::uint32_t> positions;
   std::vector<encoder::LocationIndex> stack;
@@ -125,8 +125,8 @@ encoder::Profile CreationSource::profile(bool live) {
 }
 
 std::string CreationSource::text(std::int64_t /*debug*/, const Query& query) {
-  const Rows rows = read_rows(asks_for_live(query));
-  const ReadableStacks stacks(symbolizer_, stacks_of(rows.rows), LeafFrames::kAll);
+  const Reading rows = read_rows(asks_for_live(query));
+  const ReadableStacks stacks(symbols_, parse_symbol_wish(query), stacks_of(rows.rows), LeafFrames::kAll);
   const TextFrames of_stacks(stacks);
   std::vector<encoder::TextFrame> frames(of_stacks.frames().begin(), of_stacks.frames().end());
   std::vector<std::vector<std::uint32_t>> positions(rows.rows.size());
@@ -135,6 +135,7 @@ std::string CreationSource::text(std::int64_t /*debug*/, const Query& query) {
   for (std::size_t i = 0; i < rows.rows.size(); ++i) {
     const Row& row = rows.rows[i];
     stacks.positions(row.stack, positions[i]);
+    of_stacks.expand(positions[i]);
     if (!row.frame.empty()) {
       positions[i].push_back(static_cast<std::uint32_t>(frames.size()));
       encoder::TextFrame frame;
@@ -152,13 +153,15 @@ std::string CreationSource::text(std::int64_t /*debug*/, const Query& query) {
 }
 
 std::unique_ptr<Collection> CreationSource::begin(double /*seconds*/, const Query& query) {
-  return std::make_unique<DeltaCollection>([this, live = asks_for_live(query)] { return profile(live); });
+  return std::make_unique<DeltaCollection<Reading>>(
+      [live = asks_for_live(query)] { return read_rows(live); },
+      [this, wish = parse_symbol_wish(query)](const Reading& rows) { return profile(rows, wish); });
 }
 
 }  // namespace
 
-std::unique_ptr<ProfileSource> make_creation_source(Symbolizer& symbolizer) {
-  return std::make_unique<CreationSource>(symbolizer);
+std::unique_ptr<ProfileSource> make_creation_source(SymbolSources& symbols) {
+  return std::make_unique<CreationSource>(symbols);
 }
 
 }  // namespace profagent::service

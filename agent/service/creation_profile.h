@@ -4,11 +4,11 @@
 #include <memory>
 
 #include "agent/service/routes.h"
-#include "agent/service/symbols.h"
+#include "agent/service/symbol_sources.h"
 
 namespace profagent::service {
 
 // `symbolizer` must outlive the source.
-[[nodiscard]] std::unique_ptr<ProfileSource> make_creation_source(Symbolizer& symbolizer);
+[[nodiscard]] std::unique_ptr<ProfileSource> make_creation_source(SymbolSources& symbols);
 
 }  // namespace profagent::service

@@ -49,11 +49,11 @@ class Reporter {
     std::sort(threads_.begin(), threads_.end());
   }
 
-  DeadlockReport make(Symbolizer& symbolizer) {
+  DeadlockReport make(SymbolSources& symbols) {
     for (const WaitGraph::Cycle& cycle : graph_.cycles) add_cycle(cycle);
     add_abandoned();
     for (const WaitGraph::Chain& chain : graph_.chains) add_chain(chain);
-    make_readable(symbolizer);
+    make_readable(symbols);
     return std::move(report_);
   }
 
@@ -125,8 +125,8 @@ class Reporter {
     report_.chains.push_back(std::move(found));
   }
 
-  void make_readable(Symbolizer& symbolizer) {
-    const ReadableStacks readable(symbolizer, pool_);
+  void make_readable(SymbolSources& symbols) {
+    const ReadableStacks readable(symbols, names_only(), pool_);
     std::vector<std::uint32_t> positions;
     auto stack = stacks_.begin();
     const auto fill = [&](std::vector<Thread>& threads) {
@@ -159,14 +159,14 @@ class Reporter {
 
 }  // namespace
 
-DeadlockSearch::DeadlockSearch(Symbolizer& symbolizer) : symbolizer_(symbolizer) {
+DeadlockSearch::DeadlockSearch(SymbolSources& symbols) : symbols_(symbols) {
   safe::threads.reclaim();
   first_ = read_lock_waits();
 }
 
 DeadlockReport DeadlockSearch::finish() {
   const LockWaits second = read_lock_waits();
-  DeadlockReport report = Reporter(lasting(first_.waits, second.waits)).make(symbolizer_);
+  DeadlockReport report = Reporter(lasting(first_.waits, second.waits)).make(symbols_);
   if (first_.is_refused || second.is_refused) {
     report.obstacle = "the kernel does not show where threads are blocked (the process has changed its user)";
   }

@@ -9,7 +9,7 @@
 
 #include "agent/service/deadlock_report.h"
 #include "agent/service/lock_waits.h"
-#include "agent/service/symbols.h"
+#include "agent/service/symbol_sources.h"
 
 namespace profagent::service {
 
@@ -18,14 +18,14 @@ class DeadlockSearch {
   static constexpr std::size_t kMostChains = 10;
   static constexpr std::size_t kMostThreads = 20;  // of a chain, or of those that wait for an abandoned lock
 
-  // The first look. `symbolizer` must outlive the search.
-  explicit DeadlockSearch(Symbolizer& symbolizer);
+  // The first look. `symbols` must outlive the search.
+  explicit DeadlockSearch(SymbolSources& symbols);
 
   // The second one.
   [[nodiscard]] DeadlockReport finish();
 
  private:
-  Symbolizer& symbolizer_;
+  SymbolSources& symbols_;
   LockWaits first_;
 };
 

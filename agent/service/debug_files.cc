@@ -91,6 +91,16 @@ std::unique_ptr<FileBytes> open_if_belongs(const std::string& path, const Image&
 
 }  // namespace
 
+std::string identity_of(const Image& image) {
+  if (!image.build_id.empty()) return image.build_id;
+  std::string identity =
+      image.path + '\n' + std::to_string(image.device) + '\n' + std::to_string(image.inode);
+  if (const auto file = FileBytes::identify(image.path.c_str())) {
+    identity += '\n' + std::to_string(file->modified_nanos) + '\n' + std::to_string(file->size);
+  }
+  return identity;
+}
+
 std::unique_ptr<FileBytes> open_running_file(const Image& image) {
   if (image.path.starts_with('/')) {
     // The kernel's paths have no links left in them, the loader's (inode 0) do.

@@ -16,6 +16,9 @@ namespace profagent::service {
 // The image's own file; null when it was deleted or replaced and cannot be reached in another way.
 [[nodiscard]] std::unique_ptr<FileBytes> open_running_file(const Image& image);
 
+// What is remembered of an image is remembered under this: its build id, or else what stat says of its file.
+[[nodiscard]] std::string identity_of(const Image& image);
+
 inline constexpr std::string_view kDebugRoot = "/usr/lib/debug";
 
 // ROOT/.build-id/xx/yyyy.debug, or what .gnu_debuglink of `file` (may be null) names: beside the file, in

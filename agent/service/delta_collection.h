@@ -1,4 +1,4 @@
-// What a profile that grows has gained over a time: one taken at the end, less one taken at the begin. On our
+// What a profile that grows has gained over a time: one read at the end, less one read at the begin. On our
 // thread only.
 #pragma once
 
@@ -14,23 +14,33 @@
 
 namespace profagent::service {
 
+// `Reading` holds what was counted and which stacks; the begin and the end are made readable together, at the
+// end, so that a frame is described alike in both and searched for once.
+template <typename Reading>
 class DeltaCollection final : public Collection {
  public:
-  using Snapshot = std::function<encoder::Profile()>;
+  using Read = std::function<Reading()>;
+  using Describe = std::function<encoder::Profile(const Reading&)>;
 
-  explicit DeltaCollection(Snapshot snapshot)
-      : snapshot_(std::move(snapshot)), started_(monotonic_nanos()), before_(snapshot_()) {}
+  DeltaCollection(Read read, Describe describe)
+      : read_(std::move(read)),
+        describe_(std::move(describe)),
+        started_(monotonic_nanos()),
+        before_(read_()) {}
 
   std::string finish() override {
-    encoder::Profile delta = encoder::delta(before_, snapshot_());
-    delta.set_duration(monotonic_nanos() - started_);
+    const std::int64_t duration = monotonic_nanos() - started_;
+    const encoder::Profile after = describe_(read_());
+    encoder::Profile delta = encoder::delta(describe_(before_), after);
+    delta.set_duration(duration);
     return encoder::gzipped_pprof(delta);
   }
 
  private:
-  Snapshot snapshot_;
+  Read read_;
+  Describe describe_;
   std::int64_t started_;
-  encoder::Profile before_;
+  Reading before_;
 };
 
 }  // namespace profagent::service

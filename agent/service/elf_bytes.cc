@@ -20,7 +20,8 @@ FileIdentity identity_of(const struct stat& status) {
   return {.device = status.st_dev,
           .inode = status.st_ino,
           .modified_nanos = status.st_mtim.tv_sec * kNanosPerSecond + status.st_mtim.tv_nsec,
-          .size = static_cast<std::uint64_t>(status.st_size)};
+          .size = static_cast<std::uint64_t>(status.st_size),
+          .owner = status.st_uid};
 }
 
 }  // namespace
@@ -53,7 +54,7 @@ std::unique_ptr<FileBytes> FileBytes::open(const char* path, Links links) {
     return nullptr;
   }
   const FileIdentity identity = identity_of(status);
-  return std::unique_ptr<FileBytes>(new FileBytes(static_cast<int>(descriptor), identity));
+  return std::unique_ptr<FileBytes>(new FileBytes(static_cast<int>(descriptor), path, identity));
 }
 
 std::optional<FileIdentity> FileBytes::identify(const char* path) {

@@ -42,6 +42,9 @@ struct FileIdentity {
   std::uint64_t inode = 0;
   std::int64_t modified_nanos = 0;
   std::uint64_t size = 0;
+  std::uint64_t owner = 0;
+
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
 };
 
 enum class Links : bool { kRefuse, kFollow };
@@ -57,12 +60,17 @@ class FileBytes final : public Bytes {
 
   std::size_t read(std::uint64_t offset, std::span<std::byte> to) const noexcept override;
   [[nodiscard]] const FileIdentity& identity() const noexcept { return identity_; }
+  // As it was opened by.
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  // For handing it on; closed with this.
+  [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
 
  private:
-  FileBytes(int descriptor, const FileIdentity& identity) noexcept
-      : descriptor_(descriptor), identity_(identity) {}
+  FileBytes(int descriptor, const char* path, const FileIdentity& identity)
+      : descriptor_(descriptor), path_(path), identity_(identity) {}
 
   int descriptor_;
+  std::string path_;
   FileIdentity identity_;
 };
 

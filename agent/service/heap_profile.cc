@@ -38,8 +38,14 @@ struct Row {
   std::int64_t live;
 };
 
-std::vector<Row> read_rows() {
+struct Reading {
+  std::int64_t time;  // unix, ns
   std::vector<Row> rows;
+};
+
+Reading read_rows() {
+  Reading reading{unix_nanos(), {}};
+  std::vector<Row>& rows = reading.rows;
   rows.reserve(safe::heap_buckets.size());
   safe::heap_buckets.for_each([&](const safe::HeapBucket& bucket) {
     // Frees first: a block may be allocated and freed between the two loads, never the other way round.
@@ -49,7 +55,7 @@ std::vector<Row> read_rows() {
                     static_cast<std::int64_t>(bucket.rate), allocations,
                     allocations > frees ? allocations - frees : 0});
   });
-  return rows;
+  return reading;
 }
 
 std::vector<safe::StackId> stacks_of(const std::vector<Row>& rows) {
@@ -61,11 +67,11 @@ std::vector<safe::StackId> stacks_of(const std::vector<Row>& rows) {
 
 class HeapSource final : public ProfileSource {
  public:
-  HeapSource(const ProfileKind& kind, std::string_view default_type, Symbolizer& symbolizer,
+  HeapSource(const ProfileKind& kind, std::string_view default_type, SymbolSources& symbols,
              std::string coverage, bool available)
       : kind_(kind),
         default_type_(default_type),
-        symbolizer_(symbolizer),
+        symbols_(symbols),
         coverage_(std::move(coverage)),
         available_(available) {}
 
@@ -78,39 +84,45 @@ class HeapSource final : public ProfileSource {
     return {};
   }
 
-  std::string snapshot(const Query& /*query*/) override { return encoder::gzipped_pprof(profile()); }
+  std::string snapshot(const Query& query) override {
+    return encoder::gzipped_pprof(profile(read(), parse_symbol_wish(query)));
+  }
   std::string text(std::int64_t debug, const Query& query) override;
   std::unique_ptr<Collection> begin(double seconds, const Query& query) override;
 
-  [[nodiscard]] encoder::Profile profile();
+  [[nodiscard]] static Reading read();
+  [[nodiscard]] encoder::Profile profile(const Reading& reading, const SymbolWish& wish);
 
  private:
   const ProfileKind& kind_;
   std::string_view default_type_;
-  Symbolizer& symbolizer_;
+  SymbolSources& symbols_;
   std::string coverage_;
   bool available_;
 };
 
-encoder::Profile HeapSource::profile() {
+Reading HeapSource::read() {
   // Here because a client passes by now and then, and nobody else does.
   safe::threads.reclaim();
+  return read_rows();
+}
+
+encoder::Profile HeapSource::profile(const Reading& reading, const SymbolWish& wish) {
   encoder::Profile profile(kSampleTypes);
-  profile.set_time(unix_nanos());
+  profile.set_time(reading.time);
   profile.set_period({"space", "bytes"}, static_cast<std::int64_t>(safe::heap_recorder.rate()));
   profile.set_default_sample_type(default_type_);
   profile.add_comment(coverage_);
   if (const std::string why = state(); !why.empty()) profile.add_comment(why);
   for (const std::string& loss : losses()) profile.add_comment(loss);
 
-  const std::vector<Row> rows = read_rows();
-  const ReadableStacks stacks(symbolizer_, stacks_of(rows), LeafFrames::kWithoutAllocator);
+  const ReadableStacks stacks(symbols_, wish, stacks_of(reading.rows), LeafFrames::kWithoutAllocator);
   const std::vector<encoder::LocationIndex> locations = stacks.describe(profile);
   const encoder::StringId bytes = profile.intern("bytes");
 
   std::vector<std::uint32_t> positions;
   std::vector<encoder::LocationIndex> stack;
-  for (const Row& row : rows) {
+  for (const Row& row : reading.rows) {
     stacks.positions(row.stack, positions);
     stack.clear();
     for (const std::uint32_t position : positions) stack.push_back(locations[position]);
@@ -134,9 +146,10 @@ std::int64_t as_sampled_at(std::int64_t rate, std::int64_t count, const Row& row
   return static_cast<std::int64_t>(samples);
 }
 
-std::string HeapSource::text(std::int64_t /*debug*/, const Query& /*query*/) {
-  const std::vector<Row> rows = read_rows();
-  const ReadableStacks stacks(symbolizer_, stacks_of(rows), LeafFrames::kWithoutAllocator);
+std::string HeapSource::text(std::int64_t /*debug*/, const Query& query) {
+  const std::vector<Row> rows = read_rows().rows;
+  const ReadableStacks stacks(symbols_, parse_symbol_wish(query), stacks_of(rows),
+                              LeafFrames::kWithoutAllocator);
   const TextFrames frames(stacks);
   const auto rate = static_cast<std::int64_t>(safe::heap_recorder.rate());
 
@@ -145,6 +158,7 @@ std::string HeapSource::text(std::int64_t /*debug*/, const Query& /*query*/) {
   records.reserve(rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) {
     stacks.positions(rows[i].stack, positions[i]);
+    frames.expand(positions[i]);
     const std::int64_t allocated = as_sampled_at(rate, rows[i].allocations, rows[i]);
     const std::int64_t live = as_sampled_at(rate, rows[i].live, rows[i]);
     records.push_back({live, live * rows[i].size, allocated, allocated * rows[i].size, positions[i]});
@@ -169,17 +183,19 @@ std::string HeapSource::text(std::int64_t /*debug*/, const Query& /*query*/) {
   return sink.take();
 }
 
-std::unique_ptr<Collection> HeapSource::begin(double /*seconds*/, const Query& /*query*/) {
-  return std::make_unique<DeltaCollection>([this] { return profile(); });
+std::unique_ptr<Collection> HeapSource::begin(double /*seconds*/, const Query& query) {
+  return std::make_unique<DeltaCollection<Reading>>(
+      read,
+      [this, wish = parse_symbol_wish(query)](const Reading& reading) { return profile(reading, wish); });
 }
 
 }  // namespace
 
-std::vector<std::unique_ptr<ProfileSource>> make_heap_sources(Symbolizer& symbolizer, std::string coverage,
+std::vector<std::unique_ptr<ProfileSource>> make_heap_sources(SymbolSources& symbols, std::string coverage,
                                                               bool available) {
   std::vector<std::unique_ptr<ProfileSource>> sources;
-  sources.push_back(std::make_unique<HeapSource>(kAllocs, "alloc_space", symbolizer, coverage, available));
-  sources.push_back(std::make_unique<HeapSource>(kHeap, "", symbolizer, std::move(coverage), available));
+  sources.push_back(std::make_unique<HeapSource>(kAllocs, "alloc_space", symbols, coverage, available));
+  sources.push_back(std::make_unique<HeapSource>(kHeap, "", symbols, std::move(coverage), available));
   return sources;
 }
 

@@ -6,13 +6,13 @@
 #include <vector>
 
 #include "agent/service/routes.h"
-#include "agent/service/symbols.h"
+#include "agent/service/symbol_sources.h"
 
 namespace profagent::service {
 
 // `coverage` says what of the process the profile sees, or why there is none; it must outlive the sources,
-// as must `symbolizer`.
-[[nodiscard]] std::vector<std::unique_ptr<ProfileSource>> make_heap_sources(Symbolizer& symbolizer,
+// as must `symbols`.
+[[nodiscard]] std::vector<std::unique_ptr<ProfileSource>> make_heap_sources(SymbolSources& symbols,
                                                                             std::string coverage,
                                                                             bool available);
 

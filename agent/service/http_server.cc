@@ -468,12 +468,19 @@ HttpEnd run(Server& server) {
     if (server.open > 0) last_open = now;
     const auto retire_at = last_open + seconds(options.idle_seconds);
     if (options.idle_seconds != 0 && now >= retire_at) return HttpEnd::kIdle;
-    if (options.shared_fd_table) {
-      server.io.run_one_for(seconds(1));
-    } else if (options.idle_seconds != 0 && server.open == 0) {
-      server.io.run_one_until(retire_at);
-    } else {
+    // Until when we may sleep although nobody comes.
+    auto wake_at = std::chrono::steady_clock::time_point::max();
+    if (options.shared_fd_table) wake_at = now + seconds(1);
+    if (options.idle_seconds != 0 && server.open == 0) wake_at = std::min(wake_at, retire_at);
+    if (const double pause = server.site.tend ? server.site.tend() : 0; pause > 0) {
+      const auto length = std::chrono::duration<double>(pause);
+      wake_at =
+          std::min(wake_at, now + std::chrono::duration_cast<std::chrono::steady_clock::duration>(length));
+    }
+    if (wake_at == std::chrono::steady_clock::time_point::max()) {
       server.io.run_one();
+    } else {
+      server.io.run_one_until(wake_at);
     }
   }
 }

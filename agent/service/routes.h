@@ -123,6 +123,9 @@ struct Site {
   // Begins to look for threads that wait for each other. What it returns is to be called after a pause.
   std::function<std::function<DeadlockReport()>()> look_for_deadlocks;
   AccessPolicy access;
+  // Called now and then. Returns after how many seconds at most it wants to be called again; 0: whenever
+  // something happens.
+  std::function<double()> tend;
 };
 
 // An answer that takes time: wait, then call finish(). Destroying it unfinished is the cancel.

@@ -15,6 +15,7 @@
 #include "agent/safe/sys.h"
 #include "agent/service/fd_table.h"
 #include "agent/service/own_memory.h"
+#include "agent/service/own_thread.h"
 #include "agent/service/server_thread.h"
 
 namespace profagent::service {
@@ -112,6 +113,7 @@ void Service::serve() noexcept {
   }
   const bool own_table = take_own_fd_table({fds, count}, options_.keep_stderr);
   shared_fd_table_.store(!own_table, std::memory_order_relaxed);
+  own_thread = {.stop = &stop_, .has_own_fd_table = own_table, .filters_at_load = options_.filters_at_load};
   started_at_.store(time(nullptr), std::memory_order_relaxed);
   if (!own_memory::open()) {
     problem_.store("no address space for the agent's memory (ulimit -v?)", std::memory_order_relaxed);

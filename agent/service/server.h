@@ -28,7 +28,8 @@ struct ServiceOptions {
   unsigned idle_seconds = 0;  // the thread ends after so long without a client; 0: never
   // Called by the thread as its last act when it has ended by itself: start() may be called again.
   void (*on_retired)() noexcept = nullptr;
-  bool keep_stderr = false;  // the log goes there
+  bool keep_stderr = false;           // the log goes there
+  std::int64_t filters_at_load = -1;  // OwnThread's
 };
 
 enum class ServiceState : std::uint32_t { kStopped, kRunning };

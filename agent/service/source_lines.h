@@ -1,24 +1,31 @@
 // Source lines and inlined functions of addresses, from DWARF. On our thread only.
 //
 // DWARF reading would grow the program, so it is done by a helper process (the library itself, run with
-// --symbolize), which starts when the first address is asked that is not remembered, and ends when it is idle.
-// What was found, and that nothing was found, is remembered by the identity of the image, in bounded memory.
+// --symbolize), which starts when the first address is asked that is not remembered, and ends when it is
+// idle. What was found, and that nothing was found, is remembered by the identity of the image, in bounded
+// memory.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "agent/service/debug_files.h"
 #include "agent/service/modules.h"
 
 namespace profagent::service {
 
 struct SourceLine {
-  std::string function;   // the linker's name, or in C the function's; empty: not known
-  std::string file;       // absolute, unless the compiler was told otherwise; empty: not known
-  std::int64_t line = 0;  // where `function` calls the one before it in the chain, or where the pc is; 0: not known
+  // Both live as long as the chain does; many chains share one text.
+  std::string_view function;  // the linker's name, or in C the function's; empty: not known
+  std::string_view file;      // absolute, unless the compiler was told otherwise; empty: not known
+  // Where `function` calls the one before it in the chain, or where the pc is; 0: not known.
+  std::int64_t line = 0;
+
+  bool operator==(const SourceLine&) const = default;
 };
 
 // Of one address: the innermost inlined function first, the one that the symbol table names last.
@@ -32,9 +39,16 @@ struct LineAnswer {
   std::string problem;
 };
 
+struct LineOptions {
+  std::string helper = {};  // the file to run; empty: the one that this code was loaded from
+  std::string_view debug_root = kDebugRoot;
+  double patience_seconds = 10;  // of one find()
+  double idle_seconds = 10;      // then the helper ends
+};
+
 class SourceLines {
  public:
-  SourceLines();
+  explicit SourceLines(LineOptions options = {});
   SourceLines(const SourceLines&) = delete;
   SourceLines& operator=(const SourceLines&) = delete;
   ~SourceLines();
@@ -43,8 +57,8 @@ class SourceLines {
   // repetitions allowed. Fastest when all addresses of a request come in one call.
   [[nodiscard]] LineAnswer find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs);
 
-  // Ends the helper when it has been idle for long enough. Returns after how many seconds it wants to be called
-  // again; 0: not at all.
+  // Ends the helper when it has been idle for long enough. Returns after how many seconds it wants to be
+  // called again; 0: not at all.
   double tend();
 
   void clear() noexcept;

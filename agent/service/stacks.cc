@@ -6,10 +6,13 @@
 #include "agent/safe/module_log.h"
 #include "agent/safe/stack_table.h"
 #include "agent/service/allocator_frames.h"
+#include "agent/service/demangle.h"
 
 namespace profagent::service {
 
 namespace {
+
+constexpr std::string_view kUnknownName = "[unknown]";
 
 ModuleSet modules_of_now() {
   std::vector<SeenModule> seen;
@@ -67,21 +70,59 @@ std::vector<safe::Pc> addresses_of(const StackPool& stacks) {
 
 }  // namespace
 
-ReadableStacks::ReadableStacks(Symbolizer& symbolizer, std::span<const safe::StackId> stacks, LeafFrames leaf)
-    : modules_(modules_of_now()), leaf_(leaf) {
-  resolve(symbolizer, addresses_of(stacks));
+ReadableStacks::ReadableStacks(SymbolSources& sources, const SymbolWish& wish,
+                               std::span<const safe::StackId> stacks, LeafFrames leaf)
+    : modules_(modules_of_now()), leaf_(leaf), wish_(wish) {
+  resolve(sources, addresses_of(stacks));
 }
 
-ReadableStacks::ReadableStacks(Symbolizer& symbolizer, const StackPool& stacks)
-    : modules_(modules_of_now()), leaf_(LeafFrames::kAll) {
-  resolve(symbolizer, addresses_of(stacks));
+ReadableStacks::ReadableStacks(SymbolSources& sources, const SymbolWish& wish, const StackPool& stacks)
+    : modules_(modules_of_now()), leaf_(LeafFrames::kAll), wish_(wish) {
+  resolve(sources, addresses_of(stacks));
 }
 
-void ReadableStacks::resolve(Symbolizer& symbolizer, std::span<const safe::Pc> pcs) {
-  std::vector<ResolvedPc> resolved = symbolizer.resolve(modules_, pcs);
+void ReadableStacks::resolve(SymbolSources& sources, std::span<const safe::Pc> pcs) {
+  std::vector<ResolvedPc> resolved = wish_.detail == SymbolDetail::kNone
+                                         ? sources.symbolizer.place(modules_, pcs)
+                                         : sources.symbolizer.resolve(modules_, pcs);
   frames_.reserve(pcs.size() + 1);
   frames_.push_back({});
-  for (std::size_t i = 0; i < pcs.size(); ++i) frames_.push_back({pcs[i], std::move(resolved[i])});
+  for (std::size_t i = 0; i < pcs.size(); ++i) {
+    frames_.push_back({pcs[i], std::move(resolved[i]), {}});
+    // In the default style the symbolizer has it.
+    const Symbol& symbol = *frames_.back().resolved.symbol;
+    if (wish_.style != DemangleStyle::kDefault) add_name(symbol.system_name);
+  }
+  if (wish_.detail == SymbolDetail::kLines) find_lines(sources.source_lines, pcs);
+}
+
+void ReadableStacks::find_lines(SourceLines& source_lines, std::span<const safe::Pc> pcs) {
+  LineAnswer answer = source_lines.find(modules_, pcs);
+  lines_problem_ = std::move(answer.problem);
+  std::unordered_map<std::string_view, bool> allocators;
+  for (std::size_t i = 0; i < pcs.size(); ++i) {
+    Frame& frame = frames_[i + 1];
+    frame.chain = std::move(answer.chains[i]);
+    if (!frame.chain || frame.chain->empty()) continue;
+    for (const SourceLine& line : *frame.chain) add_name(line.function);
+    if (leaf_ == LeafFrames::kWithoutAllocator) hide_allocators(frame, allocators);
+  }
+}
+
+// What allocators call is allocators, so they stand at the leaf.
+void ReadableStacks::hide_allocators(Frame& frame, std::unordered_map<std::string_view, bool>& known) const {
+  const LineChain& chain = *frame.chain;
+  for (; frame.hidden + 1 < chain.size(); ++frame.hidden) {
+    const std::string_view name = chain[frame.hidden].function;
+    const auto [at, is_new] = known.try_emplace(name);
+    if (is_new) at->second = is_allocator_frame(demangle(name));
+    if (!at->second) return;
+  }
+}
+
+void ReadableStacks::add_name(std::string_view system_name) {
+  const auto [at, is_new] = names_.try_emplace(system_name);
+  if (is_new) at->second = demangle(system_name, wish_.style);
 }
 
 std::uint32_t ReadableStacks::position_of(std::uintptr_t pc) const noexcept {
@@ -111,42 +152,85 @@ void ReadableStacks::positions(std::span<const safe::Pc> pcs, std::vector<std::u
   for (const safe::Pc pc : pcs) out.push_back(position_of(pc));
 }
 
-std::vector<encoder::LocationIndex> ReadableStacks::describe(encoder::Profile& profile) const {
-  std::vector<bool> used(modules_.modules().size(), false);
-  const auto index_of = [&](const Module* module) {
-    return static_cast<std::size_t>(module - modules_.modules().data());
+void ReadableStacks::functions(const Frame& frame, std::vector<Function>& out) const {
+  out.clear();
+  const Symbol& symbol = *frame.resolved.symbol;
+  const std::string_view name =
+      wish_.style == DemangleStyle::kDefault ? symbol.name : names_.at(symbol.system_name);
+  if (!frame.chain || frame.chain->empty()) {
+    out.push_back({name, symbol.system_name, {}, 0});
+    return;
+  }
+  const LineChain& chain = *frame.chain;
+  for (const SourceLine& line : std::span(chain).subspan(frame.hidden)) {
+    const bool has_frame = &line == &chain.back();
+    if (has_frame && (frame.resolved.found || line.function.empty())) {
+      // By this name debuggers know it too, and it is the same without debug information.
+      out.push_back({name, symbol.system_name, line.file, line.line});
+    } else if (line.function.empty()) {
+      out.push_back({kUnknownName, kUnknownName, line.file, line.line});
+    } else {
+      out.push_back({names_.at(line.function), line.function, line.file, line.line});
+    }
+  }
+}
+
+std::vector<encoder::MappingIndex> ReadableStacks::describe_mappings(encoder::Profile& profile) const {
+  struct Use {
+    bool is_used = false;
+    encoder::MappingFlags flags;
   };
+  std::vector<Use> uses(modules_.modules().size());
   for (const Frame& frame : frames_) {
-    if (frame.resolved.module != nullptr) used[index_of(frame.resolved.module)] = true;
+    if (frame.resolved.module == nullptr) continue;
+    Use& use = uses[index_of(*frame.resolved.module)];
+    use.is_used = true;
+    if (!frame.chain || frame.chain->empty()) continue;
+    use.flags.has_inline_frames = true;
+    for (const SourceLine& line : *frame.chain) {
+      use.flags.has_filenames |= !line.file.empty();
+      use.flags.has_line_numbers |= line.line != 0;
+    }
   }
 
   // As Go does, every executable mapping is listed; code made at run time and unloaded modules only when a
   // frame lies there.
-  std::vector<encoder::MappingIndex> mappings(modules_.modules().size(), encoder::kNoMapping);
+  std::vector<encoder::MappingIndex> mappings(uses.size(), encoder::kNoMapping);
   for (std::size_t i = 0; i < mappings.size(); ++i) {
     const Module& module = modules_.modules()[i];
     const Image* image = modules_.image_of(module);
     const bool listed = module.kind == ModuleKind::kVdso || (image != nullptr && image->live);
-    if (!listed && !used[i]) continue;
+    if (!listed && !uses[i].is_used) continue;
+    // "We have tried": what has no name got a placeholder.
+    uses[i].flags.has_functions = wish_.detail != SymbolDetail::kNone;
     mappings[i] = profile.add_mapping({.start = module.start,
                                        .limit = module.limit,
                                        .offset = module.offset,
                                        .file = profile.intern(module.path),
                                        .build_id = profile.intern(module.build_id),
-                                       // "We have tried": what has no name got a placeholder.
-                                       .flags = {.has_functions = true}});
+                                       .flags = uses[i].flags});
   }
+  return mappings;
+}
 
+std::vector<encoder::LocationIndex> ReadableStacks::describe(encoder::Profile& profile) const {
+  const std::vector<encoder::MappingIndex> mappings = describe_mappings(profile);
+  profile.add_comment(lines_problem_);
   std::vector<encoder::LocationIndex> locations;
   locations.reserve(frames_.size());
   locations.push_back(profile.add_synthetic_location(kOverflowFrameName));
-  for (std::size_t i = 1; i < frames_.size(); ++i) {
-    const Frame& frame = frames_[i];
-    const Symbol& symbol = *frame.resolved.symbol;
-    const encoder::Line line{.function = profile.add_function(symbol.name, symbol.system_name, "", 0)};
+  std::vector<Function> inside;
+  std::vector<encoder::Line> lines;
+  for (const Frame& frame : std::span(frames_).subspan(1)) {
+    functions(frame, inside);
+    lines.clear();
+    for (const Function& function : inside) {
+      lines.push_back(
+          {profile.add_function(function.name, function.system_name, function.file, 0), function.line});
+    }
     const Module* module = frame.resolved.module;
     locations.push_back(profile.add_location(
-        frame.pc, module == nullptr ? encoder::kNoMapping : mappings[index_of(module)], {&line, 1}));
+        frame.pc, module == nullptr ? encoder::kNoMapping : mappings[index_of(*module)], lines));
   }
   return locations;
 }

@@ -3,14 +3,18 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "agent/safe/types.h"
 #include "agent/service/modules.h"
 #include "agent/service/stack_pool.h"
-#include "agent/service/symbols.h"
+#include "agent/service/symbol_sources.h"
+#include "agent/service/symbol_wish.h"
 #include "encoder/profile.h"
 
 namespace profagent::service {
@@ -28,15 +32,28 @@ inline constexpr std::string_view kOverflowFrameName = "[stack table full]";
 class ReadableStacks {
  public:
   // Resolves every address of `stacks` (repetitions allowed).
-  ReadableStacks(Symbolizer& symbolizer, std::span<const safe::StackId> stacks, LeafFrames leaf);
+  ReadableStacks(SymbolSources& sources, const SymbolWish& wish, std::span<const safe::StackId> stacks,
+                 LeafFrames leaf);
   // The same for stacks that are not interned.
-  ReadableStacks(Symbolizer& symbolizer, const StackPool& stacks);
+  ReadableStacks(SymbolSources& sources, const SymbolWish& wish, const StackPool& stacks);
 
   struct Frame {
-    std::uintptr_t pc = 0;  // 0: a synthetic frame
-    ResolvedPc resolved;
+    std::uintptr_t pc = 0;                   // 0: a synthetic frame
+    ResolvedPc resolved;                     // of the function that has the frame, in the default style
+    std::shared_ptr<const LineChain> chain;  // null: no line information
+    std::uint32_t hidden = 0;                // so many of the chain's inlined functions are not shown
   };
   [[nodiscard]] std::span<const Frame> frames() const noexcept { return frames_; }
+
+  // One of the functions that a frame stands for.
+  struct Function {
+    std::string_view name;
+    std::string_view system_name;
+    std::string_view file;  // empty: not known
+    std::int64_t line = 0;
+  };
+  // The innermost inlined function first, the one that has the frame last. As long as this object lives.
+  void functions(const Frame& frame, std::vector<Function>& out) const;
 
   // Positions in frames(), leaf first; empty for kNoStack. `stack` was one of the constructor's.
   void positions(safe::StackId stack, std::vector<std::uint32_t>& out) const;
@@ -44,17 +61,28 @@ class ReadableStacks {
 
   [[nodiscard]] const ModuleSet& modules() const noexcept { return modules_; }
 
-  // Adds the mappings and all frames to an empty profile. The result holds a location for each position.
+  // Adds the mappings and all frames to an empty profile, and why lines are missing as a comment. The result
+  // holds a location for each position.
   [[nodiscard]] std::vector<encoder::LocationIndex> describe(encoder::Profile& profile) const;
 
  private:
   // `pcs` ascending, each once.
-  void resolve(Symbolizer& symbolizer, std::span<const safe::Pc> pcs);
+  void resolve(SymbolSources& sources, std::span<const safe::Pc> pcs);
+  void find_lines(SourceLines& source_lines, std::span<const safe::Pc> pcs);
+  void hide_allocators(Frame& frame, std::unordered_map<std::string_view, bool>& known) const;
+  void add_name(std::string_view system_name);
   [[nodiscard]] std::uint32_t position_of(std::uintptr_t pc) const noexcept;
+  [[nodiscard]] std::vector<encoder::MappingIndex> describe_mappings(encoder::Profile& profile) const;
+  [[nodiscard]] std::size_t index_of(const Module& module) const noexcept {
+    return static_cast<std::size_t>(&module - modules_.modules().data());
+  }
 
   ModuleSet modules_;
-  std::vector<Frame> frames_;  // by pc, so the synthetic one is the first
+  std::vector<Frame> frames_;                                // by pc, so the synthetic one is the first
+  std::unordered_map<std::string_view, std::string> names_;  // in the wished style, by the linker's
+  std::string lines_problem_;
   LeafFrames leaf_;
+  SymbolWish wish_;
 };
 
 }  // namespace profagent::service

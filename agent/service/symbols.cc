@@ -15,46 +15,62 @@ namespace {
 // Addresses of one pass over a table: bounds the memory of a pass to about 1 MiB.
 constexpr std::size_t kMaxAddresses = 8192;
 
-// What an image is cached under. A file without a build id is known by what stat says of it.
-std::string identity_of(const Image& image) {
-  if (!image.build_id.empty()) return image.build_id;
-  std::string identity =
-      image.path + '\n' + std::to_string(image.device) + '\n' + std::to_string(image.inode);
-  if (const auto file = FileBytes::identify(image.path.c_str())) {
-    identity += '\n' + std::to_string(file->modified_nanos) + '\n' + std::to_string(file->size);
-  }
-  return identity;
-}
-
 }  // namespace
+
+std::vector<ResolvedPc> Symbolizer::place(const ModuleSet& modules, std::span<const std::uintptr_t> pcs) {
+  std::vector<ResolvedPc> results;
+  results.reserve(pcs.size());
+  for (const std::uintptr_t pc : pcs) {
+    const Module* const module = modules.find(pc);
+    results.push_back({.symbol = placeholder(module), .module = module});
+  }
+  return results;
+}
 
 std::vector<ResolvedPc> Symbolizer::resolve(const ModuleSet& modules, std::span<const std::uintptr_t> pcs) {
   if (cached_ > kMaxCached) clear();
 
-  std::vector<ResolvedPc> results(pcs.size());
+  std::vector<ResolvedPc> results = place(modules, pcs);
   std::map<const Image*, std::vector<Wanted>> by_image;
   for (std::size_t i = 0; i < pcs.size(); ++i) {
-    const Module* const module = modules.find(pcs[i]);
-    results[i].module = module;
+    const Module* const module = results[i].module;
     const auto address = module == nullptr ? std::nullopt : modules.address_in_image(*module, pcs[i]);
-    if (address) {
-      by_image[modules.image_of(*module)].push_back({i, *address});
-    } else {
-      results[i].symbol = placeholder(module);
-    }
+    if (address) by_image[modules.image_of(*module)].push_back({i, *address});
   }
 
   for (const auto& [image, wanted] : by_image) {
     const ImageCache& cache = name_wanted(*image, wanted, SymbolUse::kFunction);
     for (const Wanted& each : wanted) {
-      ResolvedPc& result = results[each.index];
       const auto entry = cache.by_address.find(each.address);
-      result.found = entry != cache.by_address.end() && entry->second.symbol != nullptr;
-      result.symbol = result.found ? entry->second.symbol : placeholder(result.module);
-      if (result.found) result.start = pcs[each.index] - (each.address - entry->second.start);
+      if (entry == cache.by_address.end() || entry->second.symbol == nullptr) continue;
+      ResolvedPc& result = results[each.index];
+      result.symbol = entry->second.symbol;
+      result.start = pcs[each.index] - (each.address - entry->second.start);
+      result.found = true;
     }
   }
+  name_run_time_code(pcs, results);
   return results;
+}
+
+void Symbolizer::name_run_time_code(std::span<const std::uintptr_t> pcs, std::span<ResolvedPc> results) {
+  const auto is_made_at_run_time = [](const ResolvedPc& result) {
+    return result.module != nullptr && result.module->kind == ModuleKind::kAnonymous;
+  };
+  std::vector<std::uintptr_t> wanted;
+  for (std::size_t i = 0; i < pcs.size(); ++i)
+    if (is_made_at_run_time(results[i])) wanted.push_back(pcs[i]);
+  const std::vector<PerfMap::Function> functions = run_time_code_.find(wanted);
+  auto function = functions.begin();
+  for (ResolvedPc& result : results) {
+    if (!is_made_at_run_time(result)) continue;
+    if (function->symbol) {
+      result.symbol = function->symbol;
+      result.start = function->start;
+      result.found = true;
+    }
+    ++function;
+  }
 }
 
 std::vector<std::string> Symbolizer::name_variables(const ModuleSet& modules,
@@ -101,6 +117,7 @@ Symbolizer::ImageCache& Symbolizer::name_wanted(const Image& image, std::span<co
 
 void Symbolizer::clear() noexcept {
   images_.clear();
+  run_time_code_.clear();
   placeholders_.clear();
   cached_ = 0;
 }

@@ -4,6 +4,8 @@
 // while a request lasts. What was found, and that nothing was found, is remembered by the identity of the
 // module: asking again reads no file. The memory is bounded (kMaxCached addresses, then all is forgotten) and
 // clear() gives it back.
+//
+// Code made at run time is named when its maker tells (perf_map.h).
 #pragma once
 
 #include <cstddef>
@@ -17,14 +19,11 @@
 
 #include "agent/service/debug_files.h"
 #include "agent/service/modules.h"
+#include "agent/service/perf_map.h"
+#include "agent/service/symbol.h"
 #include "agent/service/symbols_table.h"
 
 namespace profagent::service {
-
-struct Symbol {
-  std::string name;         // demangled; or a placeholder: [libfoo.so], [vdso], [jit], [unknown]
-  std::string system_name;  // the linker's; for a placeholder the same
-};
 
 struct ResolvedPc {
   std::shared_ptr<const Symbol> symbol;  // never null
@@ -39,7 +38,10 @@ class Symbolizer {
 
   explicit Symbolizer(std::string_view debug_root = kDebugRoot) : debug_root_(debug_root) {}
 
-  // One answer for each of `pcs`, in their order. Fastest, in one pass over each file, when all
+  // One answer for each of `pcs`, in their order: the module and a placeholder. Reads no file.
+  [[nodiscard]] std::vector<ResolvedPc> place(const ModuleSet& modules, std::span<const std::uintptr_t> pcs);
+
+  // The same with names. Fastest, in one pass over each file, when all
   // addresses of a request come in one call; any order, repetitions allowed.
   [[nodiscard]] std::vector<ResolvedPc> resolve(const ModuleSet& modules,
                                                 std::span<const std::uintptr_t> pcs);
@@ -83,7 +85,10 @@ class Symbolizer {
   static void search_table(const SymbolTable& table, std::span<const ElfSection> sections, Search& search);
   std::shared_ptr<const Symbol> placeholder(const Module* module);
 
+  void name_run_time_code(std::span<const std::uintptr_t> pcs, std::span<ResolvedPc> results);
+
   std::string debug_root_;
+  PerfMap run_time_code_;
   std::map<std::string, ImageCache> images_;
   std::map<std::string, std::shared_ptr<const Symbol>, std::less<>> placeholders_;
   std::size_t cached_ = 0;

@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 #include <ctime>
+#include <utility>
 
 #include <sys/sysmacros.h>
 
@@ -69,21 +70,44 @@ std::string executable_memory_map() {
 }
 
 TextFrames::TextFrames(const ReadableStacks& stacks) {
-  frames_.reserve(stacks.frames().size());
+  first_.reserve(stacks.frames().size() + 1);
+  std::vector<ReadableStacks::Function> functions;
   for (const ReadableStacks::Frame& frame : stacks.frames()) {
-    encoder::TextFrame text;
+    first_.push_back(static_cast<std::uint32_t>(frames_.size()));
     if (frame.pc == 0) {
+      encoder::TextFrame text;
       text.pc = encoder::synthetic_address(kOverflowFrameName);
       text.function = kOverflowFrameName;
-    } else {
-      const ResolvedPc& resolved = frame.resolved;
-      text.pc = frame.pc;
-      text.function = resolved.symbol->name;
-      text.offset = resolved.start == 0 || resolved.start > frame.pc ? 0 : frame.pc - resolved.start;
-      if (resolved.module != nullptr) text.file = resolved.module->path;
+      frames_.push_back(text);
+      continue;
     }
-    frames_.push_back(text);
+    const ResolvedPc& resolved = frame.resolved;
+    stacks.functions(frame, functions);
+    for (const ReadableStacks::Function& function : functions) {
+      encoder::TextFrame text;
+      text.pc = frame.pc;
+      text.function = function.name;
+      text.offset = resolved.start == 0 || resolved.start > frame.pc ? 0 : frame.pc - resolved.start;
+      text.file = function.file;
+      if (text.file.empty() && resolved.module != nullptr) text.file = resolved.module->path;
+      text.line = function.line;
+      text.inlined = &function != &functions.back();
+      frames_.push_back(text);
+    }
   }
+  first_.push_back(static_cast<std::uint32_t>(frames_.size()));
+}
+
+std::size_t TextFrames::expand(std::vector<std::uint32_t>& positions, std::size_t index) const {
+  std::vector<std::uint32_t> expanded;
+  std::size_t found = 0;
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    for (std::uint32_t frame = first_[positions[i]]; frame < first_[positions[i] + 1]; ++frame)
+      expanded.push_back(frame);
+    if (i == index) found = expanded.size() - 1;
+  }
+  positions = std::move(expanded);
+  return found;
 }
 
 }  // namespace profagent::service

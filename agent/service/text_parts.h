@@ -22,14 +22,19 @@ namespace profagent::service {
 // The executable lines of the kernel's map, from which clients of text profiles find symbols themselves.
 [[nodiscard]] std::string executable_memory_map();
 
-// The frames of a debug=1 text, position by position. `stacks` must outlive it.
+// The frames of a text: one for each function, inlined or not. `stacks` must outlive it.
 class TextFrames {
  public:
   explicit TextFrames(const ReadableStacks& stacks);
   [[nodiscard]] std::span<const encoder::TextFrame> frames() const noexcept { return frames_; }
 
+  // Makes positions in `stacks` positions in frames(). Returns where the function that has the frame at
+  // `index` has come to stand.
+  std::size_t expand(std::vector<std::uint32_t>& positions, std::size_t index = 0) const;
+
  private:
   std::vector<encoder::TextFrame> frames_;
+  std::vector<std::uint32_t> first_;  // by position in the stacks, and one more
 };
 
 }  // namespace profagent::service

@@ -72,6 +72,9 @@ class Texts {
     }
     return at->second;
   }
+  std::size_t expand(std::vector<std::uint32_t>& positions, std::size_t index = 0) const {
+    return known_.expand(positions, index);
+  }
   [[nodiscard]] std::span<const encoder::TextFrame> frames() const { return frames_; }
 
  private:
@@ -80,9 +83,14 @@ class Texts {
   std::map<std::string_view, std::uint32_t> names_;
 };
 
+struct Reading {
+  std::int64_t time;  // unix, ns
+  ThreadSnapshot snapshot;
+};
+
 class ThreadsSource final : public ProfileSource {
  public:
-  ThreadsSource(Symbolizer& symbolizer, ThreadWatch& watch) : symbolizer_(symbolizer), watch_(watch) {}
+  ThreadsSource(SymbolSources& symbols, ThreadWatch& watch) : symbols_(symbols), watch_(watch) {}
 
   [[nodiscard]] const ProfileKind& kind() const override { return kThreads; }
   // Without our own.
@@ -91,26 +99,29 @@ class ThreadsSource final : public ProfileSource {
     return tids.size() - static_cast<std::size_t>(std::count(tids.begin(), tids.end(), safe::sys::gettid()));
   }
   std::string state() override { return {}; }
-  std::string snapshot(const Query& /*query*/) override { return encoder::gzipped_pprof(profile()); }
+  std::string snapshot(const Query& query) override {
+    return encoder::gzipped_pprof(profile(read(), parse_symbol_wish(query)));
+  }
   std::string text(std::int64_t debug, const Query& query) override;
   std::unique_ptr<Collection> begin(double seconds, const Query& query) override;
 
-  [[nodiscard]] encoder::Profile profile();
+  [[nodiscard]] Reading read() { return {unix_nanos(), watch_.take()}; }
+  [[nodiscard]] encoder::Profile profile(const Reading& reading, const SymbolWish& wish);
 
  private:
-  [[nodiscard]] std::string count_text();
-  [[nodiscard]] std::string dump();
+  [[nodiscard]] std::string count_text(const SymbolWish& wish);
+  [[nodiscard]] std::string dump(const SymbolWish& wish);
 
-  Symbolizer& symbolizer_;
+  SymbolSources& symbols_;
   ThreadWatch& watch_;
 };
 
-encoder::Profile ThreadsSource::profile() {
+encoder::Profile ThreadsSource::profile(const Reading& reading, const SymbolWish& wish) {
   encoder::Profile profile(kSampleTypes);
-  profile.set_time(unix_nanos());
+  profile.set_time(reading.time);
   profile.set_period(kSampleTypes[0], 1);
-  const ThreadSnapshot snapshot = watch_.take();
-  const ReadableStacks stacks(symbolizer_, snapshot.stacks);
+  const ThreadSnapshot& snapshot = reading.snapshot;
+  const ReadableStacks stacks(symbols_, wish, snapshot.stacks);
   const std::vector<encoder::LocationIndex> locations = stacks.describe(profile);
   const encoder::StringId thread = profile.intern("thread");
   const encoder::StringId state = profile.intern("state");
@@ -137,9 +148,9 @@ encoder::Profile ThreadsSource::profile() {
   return profile;
 }
 
-std::string ThreadsSource::count_text() {
+std::string ThreadsSource::count_text(const SymbolWish& wish) {
   const ThreadSnapshot snapshot = watch_.take();
-  const ReadableStacks stacks(symbolizer_, snapshot.stacks);
+  const ReadableStacks stacks(symbols_, wish, snapshot.stacks);
   Texts texts(stacks);
   std::vector<std::vector<std::uint32_t>> positions(snapshot.threads.size());
   std::vector<std::array<encoder::TextLabel, 2>> labels(snapshot.threads.size());
@@ -148,6 +159,7 @@ std::string ThreadsSource::count_text() {
   for (std::size_t i = 0; i < snapshot.threads.size(); ++i) {
     const ThreadRow& row = snapshot.threads[i];
     stacks.positions(snapshot.stacks[row.stack], positions[i]);
+    texts.expand(positions[i]);
     if (!row.obstacle.empty()) positions[i].insert(positions[i].begin(), texts.name(row.obstacle));
     labels[i] = {{{"state", row.state}, {"thread", row.name.text()}}};
     records.push_back({1, positions[i], labels[i]});
@@ -169,9 +181,9 @@ std::string describe(const ThreadRow& row, const std::unordered_map<pid_t, const
   return note;
 }
 
-std::string ThreadsSource::dump() {
+std::string ThreadsSource::dump(const SymbolWish& wish) {
   const ThreadSnapshot snapshot = watch_.take();
-  const ReadableStacks stacks(symbolizer_, snapshot.stacks);
+  const ReadableStacks stacks(symbols_, wish, snapshot.stacks);
   Texts texts(stacks);
   const std::int64_t now = monotonic_nanos();
   std::unordered_map<pid_t, const ThreadRow*> by_tid;
@@ -186,6 +198,7 @@ std::string ThreadsSource::dump() {
   for (std::size_t i = 0; i < snapshot.threads.size(); ++i) {
     const ThreadRow& row = snapshot.threads[i];
     stacks.positions(snapshot.stacks[row.stack], positions[i]);
+    const std::size_t waiting = texts.expand(positions[i], row.waiting_frame);
     const std::string_view instead = row.obstacle.empty() && positions[i].empty() ? kUnknown : row.obstacle;
     if (!instead.empty()) positions[i].insert(positions[i].begin(), texts.name(instead));
     constexpr std::int64_t kNanosPerMinute = 60'000'000'000;
@@ -193,7 +206,7 @@ std::string ThreadsSource::dump() {
                        .state = go_state(row),
                        .minutes = row.blocked_since == 0 ? 0 : (now - row.blocked_since) / kNanosPerMinute,
                        .stack = positions[i],
-                       .frame = row.waiting_frame,
+                       .frame = static_cast<std::uint32_t>(waiting),
                        .argument = reinterpret_cast<std::uintptr_t>(row.object)});
     notes.push_back(describe(row, by_tid));
   }
@@ -202,18 +215,21 @@ std::string ThreadsSource::dump() {
   return sink.take();
 }
 
-std::string ThreadsSource::text(std::int64_t debug, const Query& /*query*/) {
-  return debug >= 2 ? dump() : count_text();
+std::string ThreadsSource::text(std::int64_t debug, const Query& query) {
+  const SymbolWish wish = parse_symbol_wish(query);
+  return debug >= 2 ? dump(wish) : count_text(wish);
 }
 
-std::unique_ptr<Collection> ThreadsSource::begin(double /*seconds*/, const Query& /*query*/) {
-  return std::make_unique<DeltaCollection>([this] { return profile(); });
+std::unique_ptr<Collection> ThreadsSource::begin(double /*seconds*/, const Query& query) {
+  return std::make_unique<DeltaCollection<Reading>>(
+      [this] { return read(); },
+      [this, wish = parse_symbol_wish(query)](const Reading& reading) { return profile(reading, wish); });
 }
 
 }  // namespace
 
-std::unique_ptr<ProfileSource> make_threads_source(Symbolizer& symbolizer, ThreadWatch& watch) {
-  return std::make_unique<ThreadsSource>(symbolizer, watch);
+std::unique_ptr<ProfileSource> make_threads_source(SymbolSources& symbols, ThreadWatch& watch) {
+  return std::make_unique<ThreadsSource>(symbols, watch);
 }
 
 }  // namespace profagent::service

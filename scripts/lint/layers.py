@@ -13,7 +13,8 @@ from sources import finish, project_files, read_text
 LAYERS = [
     ("agent/safe/", ()),
     ("agent/service/", ("agent/safe/", "encoder/")),
-    ("agent/", ("agent/safe/", "agent/service/", "encoder/", "hooks/")),
+    ("agent/helper/", ("agent/safe/", "agent/service/")),
+    ("agent/", ("agent/safe/", "agent/service/", "agent/helper/", "encoder/", "hooks/")),
     ("hooks/", ("agent/safe/",)),
     ("encoder/", ()),
     ("test/", ("agent/", "hooks/", "encoder/")),

@@ -35,6 +35,28 @@ std::string rows_of(const std::string& top) {
   return at == std::string::npos ? "" : top.substr(top.find('\n', at) + 1);
 }
 
+// Of the victim `lines`.
+void check_listings(Victim& victim) {
+  const TempDir dir;
+  const std::string heap = dir.file("heap.pb.gz");
+  write_text(heap, victim.get("/debug/pprof/heap").body);
+  for (const char* program : {"go_pprof", "pprof"}) {
+    const Outcome list = client(program, {"-list=Shelf|fill", "-unit=B", heap});
+    CAPTURE(program, list.out, list.err);
+    CHECK(list.ok());
+    const auto has = [&](const char* line) { return std::regex_search(list.out, std::regex(line)); };
+    CHECK(has("ROUTINE =+ shop::fill in /\\S+/lines\\.cc\n"));
+    CHECK(has("\n +3000017B +3000017B +\\d+: [^\n]*// make_room: malloc\n"));
+    CHECK(has("\n +\\. +3000017B +\\d+: [^\n]*// put: make_room\n"));
+    CHECK(has("\n +\\. +3000017B +\\d+: [^\n]*// fill: put\n"));
+  }
+  // Go's shows nothing of C++ for this.
+  const std::string page = dir.file("page.html");
+  CHECK(client("pprof", {"-weblist=Shelf|fill", "-output=" + page, heap}).ok());
+  for (const char* line : {"// make_room: malloc", "// put: make_room", "// fill: put"})
+    CHECK(read_text(page).find(line) != std::string::npos);
+}
+
 }  // namespace
 
 TEST_CASE("every profile passes the scrapers' rules", "[V01]") {
@@ -129,6 +151,58 @@ TEST_CASE("google/pprof finds code by the linker's name", "[V11]") {
   CAPTURE(listing.err);
   CHECK(listing.ok());
   CHECK(listing.out.find("shop::Order::add_item") != std::string::npos);
+}
+
+TEST_CASE("-list and -weblist show the sources, with the samples on their lines", "[V12]") {
+  for (const char* build : {"lines_o0", "lines_o2", "lines_lto"}) {
+    CAPTURE(build);
+    Victim victim(build, {}, kExact);
+    check_listings(victim);
+  }
+}
+
+TEST_CASE("sources are found by way of a separate debug file", "[V12]") {
+  const TempDir dir;
+  const std::string program = dir.file("stripped");
+  const std::string debug = dir.file("stripped.debug");
+  REQUIRE(run({"cp", victim_path("lines_o2"), program}).ok());
+  REQUIRE(run({"objcopy", "--only-keep-debug", program, debug}).ok());
+  REQUIRE(run({"strip", program}).ok());
+  REQUIRE(run({"objcopy", "--add-gnu-debuglink=" + debug, program}).ok());
+  Victim victim(program, {}, kExact);
+  check_listings(victim);
+}
+
+TEST_CASE("a program that is deleted or replaced while it runs has its own names and lines, or none",
+          "[V12][E16]") {
+  const TempDir dir;
+  const std::string program = dir.file("short_lived");
+  REQUIRE(run({"cp", victim_path("lines_o2"), program}).ok());
+  Victim victim(program, {}, kExact);
+  const auto check = [&] {
+    const Profile heap = victim.profile();
+    REQUIRE(heap.total("inuse_space").in("shop::fill") == 3000017);
+    const Sample sample = heap.in("shop::fill").front();
+    for (const Frame& frame : sample.stack) {
+      if (frame.name != "shop::fill" || frame.file.empty()) continue;
+      CHECK(run({"sed", "-n", std::to_string(frame.line) + "p", frame.file}).out.find("// fill: put") !=
+            std::string::npos);
+    }
+  };
+  REQUIRE(run({"rm", program}).ok());
+  check();
+  // Another file, which knows of other functions at these addresses.
+  REQUIRE(run({"cp", victim_path("lines_lto"), program}).ok());
+  check();
+}
+
+TEST_CASE("-disasm shows code, with the samples on their instructions", "[V13]") {
+  Victim victim("lines_o2", {}, kExact);
+  // By what the linker's name has in it: the code comes from the file, which this client does not demangle.
+  const Outcome code = go_pprof({"-disasm=fill", "-unit=B", victim.url("/debug/pprof/heap")});
+  CAPTURE(code.out, code.err);
+  CHECK(code.ok());
+  CHECK(std::regex_search(code.out, std::regex("\n +3000017B +3000017B +[0-9a-f]+: CALL")));
 }
 
 TEST_CASE("what pprof writes again is still right", "[V14]") {

@@ -80,6 +80,18 @@ void check_same(const Arguments& program, int processes = 1) {
   CHECK(profiles.asked() >= processes);
 }
 
+std::string map_of(pid_t pid) {
+  return "/tmp/perf-" + std::to_string(pid) + ".map";
+}
+
+// A frame of code that was made at run time has this in its name.
+bool names_run_time_code(const Profile& profile, const std::string& part) {
+  for (const Sample& sample : profile.samples())
+    for (const Frame& frame : sample.stack)
+      if (frame.mapping == "[jit]" && frame.name.find(part) != std::string::npos) return true;
+  return false;
+}
+
 }  // namespace
 
 TEST_CASE("redis under load, in its own functions", "[programs]") {
@@ -150,6 +162,51 @@ TEST_CASE("node computes with all its threads as ever", "[A14][E10][programs]") 
               "let left = 8; for (let i = 0; i < 8; i++)\n"
               "  c.pbkdf2('secret', 'salt' + i, 60000, 32, 'sha256', (e, k) => {\n"
               "    if (--left == 0) { console.error('end'); process.exit(7); } });\n"});
+}
+
+TEST_CASE("node's compiled functions have the names of the script, when it writes a map", "[programs]") {
+  if (!available("node")) return;
+  const TempDir dir;
+  write_text(
+      dir.file("hot.js"),
+      "function hot(n) { let s = 0; for (let i = 0; i < n; i++) s += Math.sqrt(i) * (i % 7); return s; }\n"
+      "for (let i = 0; i < 20; i++) hot(1e6);\n"
+      "console.log('hot');\n"
+      "(function again() { hot(1e6); setImmediate(again); })();\n");
+  for (const bool writes : {true, false}) {
+    Arguments arguments = {dir.file("hot.js")};
+    if (writes) arguments.insert(arguments.begin(), "--perf-basic-prof");
+    Victim node("node", arguments);
+    REQUIRE(node.process().wait_for_output("hot\n"));
+    const Profile profile = node.profile("/debug/pprof/profile?seconds=1");
+    CAPTURE(writes, described(profile));
+    CHECK(names_run_time_code(profile, "hot.js:1:") == writes);
+    CHECK(profile.in("[jit]").empty() == writes);
+    std::filesystem::remove(map_of(node.process().pid()));
+  }
+}
+
+TEST_CASE("java's compiled methods have their names, when it was asked for a map", "[programs]") {
+  if (!available("java") || !available("javac") || !available("jcmd")) return;
+  const TempDir dir;
+  write_text(
+      dir.file("Hot.java"),
+      "public class Hot {\n"
+      "  static long spin(long n) { long s = 0; for (long i = 0; i < n; ++i) s += s * 31 ^ i; return s; }\n"
+      "  public static void main(String[] a) {\n"
+      "    long sum = 0;\n"
+      "    for (int i = 0; i < 300; ++i) sum += spin(1000000);\n"
+      "    System.out.println(\"hot\");\n"
+      "    for (;;) sum += spin(1000000);\n  }\n}\n");
+  REQUIRE(run({"javac", "-d", dir.path(), dir.file("Hot.java")}).ok());
+  Victim java("java", {"-XX:+PreserveFramePointer", "-cp", dir.path(), "Hot"});
+  REQUIRE(java.process().wait_for_output("hot\n"));
+  CHECK_FALSE(names_run_time_code(java.profile("/debug/pprof/profile?seconds=1"), "Hot.spin"));
+  REQUIRE(run({"jcmd", std::to_string(java.process().pid()), "Compiler.perfmap"}).ok());
+  const Profile profile = java.profile("/debug/pprof/profile?seconds=1");
+  CAPTURE(described(profile));
+  CHECK(names_run_time_code(profile, "Hot.spin"));
+  std::filesystem::remove(map_of(java.process().pid()));
 }
 
 TEST_CASE("java still throws at the end of its stack, and at null", "[A14][E7][programs]") {

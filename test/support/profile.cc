@@ -63,6 +63,8 @@ Profile Profile::parse(const std::string& body) {
           throw std::runtime_error("a line names a function that is not there");
         frame.name = profile.text(function->second->name());
         frame.system_name = profile.text(function->second->system_name());
+        frame.file = profile.text(function->second->filename());
+        frame.line = line.line();
         read.stack.push_back(frame);
       }
     }

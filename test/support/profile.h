@@ -15,11 +15,14 @@ class Profile;
 
 namespace profagent::test {
 
+// A location with inlined functions is several frames, with the same address.
 struct Frame {
   std::uint64_t address = 0;
   std::string name;         // demangled
   std::string system_name;  // as the linker knows it
-  std::string mapping;      // the file
+  std::string mapping;      // the file of the code
+  std::string file;         // the source; empty: not known
+  std::int64_t line = 0;
   friend bool operator==(const Frame&, const Frame&) = default;
 };
 

@@ -293,6 +293,15 @@ TEST_CASE("a client that leaves cancels what it asked for [D11]") {
   CHECK(get(server, "/debug/pprof/heap").status == 200);
 }
 
+TEST_CASE("what wants to be called again is, though nobody comes") {
+  FakeProfiles::reset();
+  const TestServer server;
+  for (int i = 0; i < 500 && FakeProfiles::times_tended < 10; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  CHECK(FakeProfiles::times_tended >= 10);
+}
+
 TEST_CASE("deltas overlap and each takes its own time [D12]") {
   const TestServer server;
   const auto begin = steady_clock::now();

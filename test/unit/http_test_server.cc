@@ -18,6 +18,7 @@ namespace profagent::test {
 std::atomic<int> FakeProfiles::collections_begun{0};
 std::atomic<int> FakeProfiles::collections_finished{0};
 std::atomic<int> FakeProfiles::collections_cancelled{0};
+std::atomic<int> FakeProfiles::times_tended{0};
 
 const std::string kHeapBytes("\x1f\x8b\x08\0heap snapshot", 17);
 
@@ -25,6 +26,7 @@ void FakeProfiles::reset() {
   collections_begun = 0;
   collections_finished = 0;
   collections_cancelled = 0;
+  times_tended = 0;
 }
 
 namespace {
@@ -117,6 +119,10 @@ Site make_site() {
   };
   site.facts = [] { return the_service.facts(); };
   site.access = the_access;
+  site.tend = [] {
+    constexpr int kTimes = 10;
+    return ++FakeProfiles::times_tended < kTimes ? 0.01 : 0.0;
+  };
   return site;
 }
 

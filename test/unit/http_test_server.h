@@ -17,6 +17,7 @@ struct FakeProfiles {
   static std::atomic<int> collections_begun;
   static std::atomic<int> collections_finished;
   static std::atomic<int> collections_cancelled;
+  static std::atomic<int> times_tended;  // of the site; it wants to be called again ten times, soon
   static void reset();
 };
 

@@ -1,0 +1,140 @@
+#include "agent/helper/dwarf_reader.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <utility>
+
+#include <backtrace.h>
+#include <fcntl.h>
+#include <link.h>
+#include <unistd.h>
+
+#include "agent/helper/line_folders.h"
+
+namespace profagent::helper {
+
+namespace {
+
+// The file that libbacktrace is to open by this path; others it opens itself.
+struct Given {
+  const char* path = nullptr;
+  int descriptor = -1;
+};
+Given given;
+
+void ignore_error(void* /*data*/, const char* /*message*/, int /*error*/) {}
+
+int add_frame(void* data, std::uintptr_t /*pc*/, const char* file, int line, const char* function) {
+  auto& chain = *static_cast<service::line_wire::Chain*>(data);
+  if (file == nullptr && function == nullptr) return 0;
+  chain.push_back({.function = function == nullptr ? std::string_view() : function,
+                   .file = file == nullptr ? std::string_view() : file,
+                   .line = line > 0 ? static_cast<std::uint32_t>(line) : 0});
+  return chain.size() == service::line_wire::kMaxDepth ? 1 : 0;
+}
+
+}  // namespace
+
+// What libbacktrace calls in the place of two functions of libc (agent/helper/meson.build). It asks for the
+// objects of its own process, and shall see one, which is not loaded: link-time addresses.
+extern "C" int profagent_only_object(int (*see)(dl_phdr_info*, std::size_t, void*), void* data) {
+  dl_phdr_info object = {};
+  object.dlpi_name = "";
+  return see(&object, sizeof(object), data);
+}
+
+extern "C" int profagent_open_given(const char* path, int flags, ...) {
+  if (given.path != nullptr && std::strcmp(path, given.path) == 0)
+    return fcntl(given.descriptor, F_DUPFD_CLOEXEC, 0);
+  // A pipe in the place of a file must not make us wait.
+  return open(path, flags | O_NONBLOCK | O_NOCTTY);
+}
+
+namespace {
+
+// libbacktrace's internal.h: the sections of a file, unpacked.
+enum DwarfSection : std::size_t {
+  kInfo,
+  kLine,
+  kAbbreviations,
+  kRanges,
+  kTexts,
+  kAddresses,
+  kTextOffsets,
+  kLineTexts,
+  kRangeLists,
+  kSections
+};
+struct DwarfSections {
+  const unsigned char* data[kSections];
+  std::size_t size[kSections];
+};
+
+}  // namespace
+
+extern "C" {
+
+using Compare = int (*)(const void*, const void*);
+void __real_backtrace_qsort(  // NOLINT(bugprone-reserved-identifier)
+    void* entries, std::size_t count, std::size_t size, Compare compare);
+
+// libbacktrace looks for the functions at an address among ranges that are sorted by their begin, and gives
+// up at the first that ends too early. Compilers write empty ranges in the middle of others; so they are
+// replaced before, by copies of what is there anyway. Its other tables do not have twice the same word.
+void __wrap_backtrace_qsort(  // NOLINT(bugprone-reserved-identifier)
+    void* entries, std::size_t count, std::size_t size, Compare compare) {
+  struct Range {
+    std::uint64_t begin;
+    std::uint64_t end;
+    const void* owner;
+  };
+  if (size != sizeof(Range)) return __real_backtrace_qsort(entries, count, size, compare);
+  const std::span ranges(static_cast<Range*>(entries), count);
+  const auto is_empty = [](const Range& range) { return range.begin == range.end; };
+  const auto some = std::ranges::find_if_not(ranges, is_empty);
+  if (some != ranges.end()) std::ranges::replace_if(ranges, is_empty, Range(*some));
+  // Twice as fast as its own, for nearly all that it sorts.
+  std::ranges::sort(ranges, [compare](const Range& a, const Range& b) { return compare(&a, &b) < 0; });
+}
+
+int __real_backtrace_dwarf_add(  // NOLINT(bugprone-reserved-identifier)
+    backtrace_state* state, std::uintptr_t base, const DwarfSections* sections, int is_big_endian,
+    void* other_file, backtrace_error_callback report, void* data, void* find_line, void** entry);
+
+int __wrap_backtrace_dwarf_add(  // NOLINT(bugprone-reserved-identifier)
+    backtrace_state* state, std::uintptr_t base, const DwarfSections* sections, int is_big_endian,
+    void* other_file, backtrace_error_callback report, void* data, void* find_line, void** entry) {
+  DwarfSections better = *sections;
+  if (sections->size[kLine] != 0 && sections->size[kLineTexts] != 0) {
+    // Read as long as the process lives.
+    const auto* const kept = new LineSections(with_absolute_folders(
+        std::as_bytes(std::span(sections->data[kLine], sections->size[kLine])),
+        {reinterpret_cast<const char*>(sections->data[kLineTexts]), sections->size[kLineTexts]}));
+    better.data[kLine] = reinterpret_cast<const unsigned char*>(kept->lines.data());
+    better.data[kLineTexts] = reinterpret_cast<const unsigned char*>(kept->texts.data());
+    better.size[kLineTexts] = kept->texts.size();
+  }
+  return __real_backtrace_dwarf_add(state, base, &better, is_big_endian, other_file, report, data, find_line,
+                                    entry);
+}
+}
+
+DwarfReader::DwarfReader(int descriptor, std::string path) : path_(std::move(path)), descriptor_(descriptor) {
+  state_ = backtrace_create_state(path_.c_str(), 0, ignore_error, nullptr);
+}
+
+DwarfReader::~DwarfReader() {
+  close(descriptor_);
+}
+
+service::line_wire::Chain DwarfReader::find(std::uint64_t address) {
+  service::line_wire::Chain chain;
+  if (state_ == nullptr) return chain;
+  given = {.path = path_.c_str(), .descriptor = descriptor_};
+  backtrace_pcinfo(state_, address, add_frame, ignore_error, &chain);
+  given = {};
+  return chain;
+}
+
+}  // namespace profagent::helper

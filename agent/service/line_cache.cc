@@ -1,0 +1,74 @@
+#include "agent/service/line_cache.h"
+
+#include <cstring>
+#include <utility>
+
+namespace profagent::service {
+
+namespace {
+
+// Of texts that are kept once, so their places stand for them.
+std::size_t hash_of(const LineChain& chain) noexcept {
+  constexpr std::size_t kFactor = 0x9e3779b97f4a7c15;
+  std::size_t hash = chain.size();
+  for (const SourceLine& line : chain) {
+    for (const std::size_t word :
+         {reinterpret_cast<std::size_t>(line.function.data()),
+          reinterpret_cast<std::size_t>(line.file.data()), static_cast<std::size_t>(line.line)}) {
+      hash = (hash ^ word) * kFactor;
+      hash ^= hash >> 32;
+    }
+  }
+  return hash;
+}
+
+}  // namespace
+
+std::string_view LineCache::Texts::keep(std::string_view text) {
+  if (text.empty()) return {};
+  if (const auto known = known_.find(text); known != known_.end()) return *known;
+  char* place = nullptr;
+  if (text.size() > kBlockBytes / 4) {
+    // A block of its own, before the one that is being filled.
+    auto own = std::make_unique<char[]>(text.size());
+    place = own.get();
+    blocks_.insert(blocks_.begin(), std::move(own));
+  } else {
+    if (left_ < text.size()) {
+      blocks_.push_back(std::make_unique<char[]>(kBlockBytes));
+      left_ = kBlockBytes;
+    }
+    place = blocks_.back().get() + (kBlockBytes - left_);
+    left_ -= text.size();
+  }
+  std::memcpy(place, text.data(), text.size());
+  return *known_.emplace(place, text.size()).first;
+}
+
+void LineCache::add(ImageLines& image, std::uint64_t address, const line_wire::Chain& chain) {
+  const auto [entry, is_new] = image.by_address.try_emplace(address);
+  if (is_new) ++addresses_;
+  if (chain.empty()) return;
+  auto kept = std::make_shared<KeptChain>();
+  kept->texts = texts_;
+  kept->chain.reserve(chain.size());
+  for (const line_wire::Frame& frame : chain) {
+    kept->chain.push_back(
+        {.function = texts_->keep(frame.function), .file = texts_->keep(frame.file), .line = frame.line});
+  }
+  auto& equal = by_hash_[hash_of(kept->chain)];
+  if (equal == nullptr || *equal != kept->chain) {
+    const LineChain* const lines = &kept->chain;
+    equal = std::shared_ptr<const LineChain>(std::move(kept), lines);
+  }
+  entry->second = equal;
+}
+
+void LineCache::clear() {
+  images_.clear();
+  by_hash_.clear();
+  texts_ = std::make_shared<Texts>();
+  addresses_ = 0;
+}
+
+}  // namespace profagent::service

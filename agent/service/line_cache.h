@@ -1,0 +1,67 @@
+// Chains of source lines that are known, by image and address. Equal texts are kept once, and so are equal
+// chains of one image: neighbouring addresses have the same.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "agent/service/line_wire.h"
+#include "agent/service/source_lines.h"
+
+namespace profagent::service {
+
+// What is known of one image.
+struct ImageLines {
+  // Null: nothing is to be had.
+  std::unordered_map<std::uint64_t, std::shared_ptr<const LineChain>> by_address;
+  bool has_none = false;  // no debug information, or none that can be read
+  unsigned crashes = 0;   // of helpers that were reading it
+};
+
+class LineCache {
+ public:
+  static constexpr std::size_t kMaxAddresses = 65536;
+
+  LineCache() { clear(); }
+
+  [[nodiscard]] ImageLines& of(const std::string& identity) { return images_[identity]; }
+  void add(ImageLines& image, std::uint64_t address, const line_wire::Chain& chain);
+
+  [[nodiscard]] bool is_full() const noexcept { return addresses_ > kMaxAddresses; }
+  [[nodiscard]] std::size_t addresses() const noexcept { return addresses_; }
+  // Chains that somebody still holds stay valid.
+  void clear();
+
+ private:
+  // Texts never move and are forgotten only all at once.
+  class Texts {
+   public:
+    std::string_view keep(std::string_view text);
+
+   private:
+    static constexpr std::size_t kBlockBytes = 8192;
+    std::vector<std::unique_ptr<char[]>> blocks_;
+    std::size_t left_ = 0;
+    std::unordered_set<std::string_view> known_;
+  };
+  // A chain whose texts live as long as it does.
+  struct KeptChain {
+    LineChain chain;
+    std::shared_ptr<Texts> texts;
+  };
+
+  std::map<std::string, ImageLines> images_;
+  std::unordered_map<std::size_t, std::shared_ptr<const LineChain>> by_hash_;
+  std::shared_ptr<Texts> texts_;
+  std::size_t addresses_ = 0;
+};
+
+}  // namespace profagent::service

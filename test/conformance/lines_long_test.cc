@@ -1,0 +1,106 @@
+// A program with a gigabyte of debug information: `meson test --suite long`. Takes 5 GB of disk for a while.
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+
+#include <malloc.h>
+#include <catch2/catch.hpp>
+
+#include "agent/service/build_id.h"
+#include "agent/service/source_lines.h"
+#include "test/support/victim.h"
+
+using namespace profagent::service;
+using namespace profagent::test;
+
+namespace {
+
+constexpr std::size_t kKilobyte = 1024;
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// What this process has in memory that no file has.
+std::size_t private_kilobytes() {
+  malloc_trim(0);
+  std::ifstream status("/proc/self/status");
+  for (std::string row; std::getline(status, row);) {
+    if (row.starts_with("RssAnon:")) return std::stoul(row.substr(sizeof("RssAnon:")));
+  }
+  return 0;
+}
+
+// `count` addresses of functions in a file, by their distance from its begin, evenly.
+std::vector<std::uintptr_t> some_functions(const std::string& file, std::size_t count) {
+  std::istringstream table(run({"nm", "--defined-only", "--format=posix", "--numeric-sort", file}).out);
+  std::vector<std::uintptr_t> all;
+  for (std::string row; std::getline(table, row);) {
+    std::istringstream words(row);
+    std::string name, type;
+    std::uintptr_t address = 0;
+    if (words >> name >> type >> std::hex >> address && (type == "T" || type == "t"))
+      all.push_back(address + 1);
+  }
+  std::vector<std::uintptr_t> some;
+  for (std::size_t i = 0; i < count; ++i) some.push_back(all[i * all.size() / count]);
+  return some;
+}
+
+}  // namespace
+
+TEST_CASE("a gigabyte of debug information costs the program nothing", "[E15]") {
+  const TempDir dir;
+  const char* ready = std::getenv("LARGE_LIBRARY");
+  const std::string file = ready != nullptr ? ready : dir.file("large.so");
+  if (ready == nullptr) {
+    const std::string build = std::filesystem::path(agent_path()).parent_path();
+    const Outcome made = run({std::getenv("MAKE_LARGE"), "44", file, build + "/agent/service/libservice.a",
+                              build + "/agent/safe/libsafe.a", build + "/encoder/libencoder.a"},
+                             {}, {}, std::chrono::seconds(600));
+    INFO(made.err);
+    REQUIRE(made.ok());
+  }
+  std::printf("%zu bytes\n", static_cast<std::size_t>(std::filesystem::file_size(file)));
+  REQUIRE(std::filesystem::file_size(file) > std::size_t{1} << 30);
+
+  // As a library that was loaded once: its code is no matter here.
+  constexpr std::uintptr_t kStart = 0x10000000000;
+  const auto bytes = FileBytes::open(file.c_str(), Links::kFollow);
+  REQUIRE(bytes != nullptr);
+  const std::string id = build_id_of_file(*bytes, read_segments(*bytes), read_sections(*bytes));
+  std::vector<std::byte> raw_id;
+  for (std::size_t i = 0; i < id.size(); i += 2)
+    raw_id.push_back(static_cast<std::byte>(std::stoul(id.substr(i, 2), nullptr, 16)));
+  const SeenModule seen{.start = kStart,
+                        .end = kStart + (std::uintptr_t{1} << 32),
+                        .path = file.c_str(),
+                        .build_id = raw_id,
+                        .epoch = 1};
+  const ModuleSet modules = ModuleSet::now({&seen, 1});
+  std::vector<std::uintptr_t> pcs = some_functions(file, 3000);
+  for (std::uintptr_t& pc : pcs) pc += kStart;
+
+  const std::size_t before = private_kilobytes();
+  SourceLines lines({.helper = agent_path()});
+  auto begin = std::chrono::steady_clock::now();
+  LineAnswer answer = lines.find(modules, pcs);
+  std::printf("first: %.2f s; %s\n", seconds_since(begin), answer.problem.c_str());
+  // A busy machine may need more than one request's patience.
+  CHECK(eventually([&] {
+    if (!answer.problem.empty()) answer = lines.find(modules, pcs);
+    return answer.problem.empty();
+  }));
+  begin = std::chrono::steady_clock::now();
+  answer = lines.find(modules, pcs);
+  std::printf("again: %.3f s\n", seconds_since(begin));
+  const std::size_t after = private_kilobytes();
+  std::printf("memory: %zu KiB more\n", after - before);
+  std::size_t known = 0;
+  for (const auto& chain : answer.chains) known += chain != nullptr && !chain->empty() ? 1 : 0;
+  CHECK(known > pcs.size() * 9 / 10);
+  CHECK(after - before < 2 * kKilobyte);
+}
