@@ -125,7 +125,7 @@ DwarfReader::DwarfReader(int descriptor, std::string path) : path_(std::move(pat
 }
 
 DwarfReader::~DwarfReader() {
-  close(descriptor_);
+  if (descriptor_ >= 0) close(descriptor_);
 }
 
 service::line_wire::Chain DwarfReader::find(std::uint64_t address) {
@@ -134,6 +134,8 @@ service::line_wire::Chain DwarfReader::find(std::uint64_t address) {
   given = {.path = path_.c_str(), .descriptor = descriptor_};
   backtrace_pcinfo(state_, address, add_frame, ignore_error, &chain);
   given = {};
+  // Opened and mapped at the first question; a process may have many files.
+  if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
   return chain;
 }
 
