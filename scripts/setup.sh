@@ -22,6 +22,7 @@ build,test,demo,bench  zlib1g-dev
 build,test,demo,bench  liblzma-dev
 build,test,demo,bench  valgrind
 test                   llvm-14
+test                   dwz
 test                   clang-14
 test                   clang-format-14
 test                   clang-tidy-14

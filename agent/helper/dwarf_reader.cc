@@ -48,7 +48,11 @@ extern "C" int profagent_open_given(const char* path, int flags, ...) {
   if (given.path != nullptr && std::strcmp(path, given.path) == 0)
     return fcntl(given.descriptor, F_DUPFD_CLOEXEC, 0);
   // A pipe in the place of a file must not make us wait.
-  return open(path, flags | O_NONBLOCK | O_NOCTTY);
+  flags |= O_NONBLOCK | O_NOCTTY;
+  const int file = open(path, flags);
+  // It looks for all names from a folder, also for those that are absolute (dwz).
+  const char* const absolute = std::strstr(path, "//");
+  return file < 0 && absolute != nullptr ? open(absolute + 1, flags) : file;
 }
 
 namespace {

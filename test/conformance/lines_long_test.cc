@@ -50,6 +50,14 @@ std::vector<std::uintptr_t> some_functions(const std::string& file, std::size_t 
   return some;
 }
 
+bool runs(const std::string& file) {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::error_code error;
+    if (std::filesystem::read_symlink(entry.path() / "exe", error) == file && !error) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 TEST_CASE("a gigabyte of debug information costs the program nothing", "[E15]") {
@@ -83,6 +91,16 @@ TEST_CASE("a gigabyte of debug information costs the program nothing", "[E15]") 
   const ModuleSet modules = ModuleSet::now({&seen, 1});
   std::vector<std::uintptr_t> pcs = some_functions(file, 3000);
   for (std::uintptr_t& pc : pcs) pc += kStart;
+
+  // One that is reading when the agent goes away ends, too.
+  const std::string own_helper = dir.file("libprofagent.so");
+  std::filesystem::copy_file(agent_path(), own_helper);
+  {
+    SourceLines gone({.helper = own_helper, .patience_seconds = 0.5});
+    static_cast<void>(gone.find(modules, pcs));
+    REQUIRE(runs(own_helper));
+  }
+  CHECK(eventually([&] { return !runs(own_helper); }));
 
   const std::size_t before = private_kilobytes();
   SourceLines lines({.helper = agent_path()});
