@@ -55,6 +55,9 @@ using Socket = Protocol::socket;
 using std::chrono::seconds;
 
 constexpr std::size_t kMaxConnections = 64;
+// Beyond those, so many are told why they get no answer. The next wait where the kernel keeps new
+// connections.
+constexpr std::size_t kMaxTurnedAway = 16;
 constexpr std::uint64_t kMaxRestarts = 100;
 constexpr std::uint32_t kMaxHeader = 16 << 10;
 // Room for a header, and for what a client sends ahead while it waits.
@@ -63,10 +66,13 @@ constexpr std::size_t kBufferSize = 64 << 10;
 constexpr seconds kIdleDeadline(90);   // between requests; Go's client keeps a connection for 90 s
 constexpr seconds kHeaderDeadline(5);  // from the first byte to the end of the header
 constexpr seconds kBodyDeadline(60);
-constexpr seconds kWriteDeadline(60);  // without any progress
+// For each so many bytes of an answer: a client that reads slower than that is not waited for.
+constexpr seconds kWriteDeadline(60);
+constexpr std::size_t kWriteStep = 256 << 10;
 constexpr seconds kLingerDeadline(2);
 
 class Acceptor;
+class Session;
 
 struct Server {
   Server(const Site& its_site, const HttpServerOptions& its_options);
@@ -74,7 +80,8 @@ struct Server {
   const Site& site;
   const HttpServerOptions& options;
   std::size_t open = 0;
-  // Behind `open`, so that it goes before: the sessions live in its handlers and count themselves out.
+  std::list<Session*> idle;  // without a request in hand, longest first
+  // Behind both, so that it goes before: the sessions live in its handlers and count themselves out.
   asio::io_context io;
   std::list<Acceptor> acceptors;
 };
@@ -95,9 +102,10 @@ void count(std::atomic<std::uint64_t>& counter) {
 // One connection. Lives as long as a handler refers to it.
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(Server& server, const Address& address, Socket socket)
+  Session(Server& server, const Address& address, Socket socket, bool over_limit)
       : server_(server),
         address_(address),
+        over_limit_(over_limit),
         socket_(std::move(socket)),
         deadline_(server.io),
         wait_(server.io),
@@ -111,6 +119,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Session& operator=(const Session&) = delete;
 
   ~Session() {
+    leave_idle();
     if (--server_.open == 0) own_memory::trim();
     server_.options.counters->connections_open.store(server_.open, std::memory_order_relaxed);
   }
@@ -118,10 +127,24 @@ class Session : public std::enable_shared_from_this<Session> {
   void wait_for_request() {
     parser_.reset();
     if (buffer_.size() > 0) return read_header();
-    set_deadline(kIdleDeadline);
+    set_deadline(over_limit_ ? kHeaderDeadline : kIdleDeadline);
+    idle_since_ = std::chrono::steady_clock::now();
+    idle_place_ = server_.idle.insert(server_.idle.end(), this);
     socket_.async_wait(Socket::wait_read, [self = shared_from_this()](error_code error) {
       if (!error) self->read_header();
     });
+  }
+
+  // A connection on which nothing has come for as long as a header may take is closed for a new one.
+  static bool close_an_idle_one(Server& server) {
+    for (Session* session : server.idle) {
+      error_code error;
+      if (session->idle_since_ + kHeaderDeadline > std::chrono::steady_clock::now()) return false;
+      if (session->socket_.available(error) > 0) continue;
+      session->close();
+      return true;
+    }
+    return false;
   }
 
  private:
@@ -130,9 +153,15 @@ class Session : public std::enable_shared_from_this<Session> {
   // Closing ends every operation, and with them the session.
   void close() {
     error_code ignored;
+    leave_idle();
     deadline_.cancel();
     wait_.cancel();
     socket_.close(ignored);
+  }
+
+  void leave_idle() {
+    if (idle_place_) server_.idle.erase(*idle_place_);
+    idle_place_.reset();
   }
 
   void set_deadline(seconds after) {
@@ -146,6 +175,7 @@ class Session : public std::enable_shared_from_this<Session> {
   }
 
   void read_header() {
+    leave_idle();
     parser_.emplace();
     parser_->header_limit(kMaxHeader);
     parser_->body_limit(kLargestBody);
@@ -199,6 +229,10 @@ class Session : public std::enable_shared_from_this<Session> {
       keep_alive_ = keep_alive_ && parser_->is_done();
       return respond(std::move(*screened.refusal));
     }
+    if (over_limit_ && server_.open > kMaxConnections) {
+      keep_alive_ = false;
+      return respond(turn_away());
+    }
     request_ = std::move(screened.request);
     if (parser_->is_done()) return answer();
     const std::size_t limit = body_limit(request_.method, request_.path);
@@ -209,6 +243,13 @@ class Session : public std::enable_shared_from_this<Session> {
     parser_->body_limit(limit);
     if (screened.wants_continue) return send_continue();
     read_body();
+  }
+
+  static Response turn_away() {
+    Response response = make_pprof_error(
+        503, "profagent answers " + std::to_string(kMaxConnections) + " connections at a time. Try again.");
+    response.headers.emplace_back("Retry-After", "1");
+    return response;
   }
 
   void send_continue() {
@@ -322,8 +363,10 @@ class Session : public std::enable_shared_from_this<Session> {
     asio::async_write(
         socket_, parts,
         [self = shared_from_this(), last = std::size_t{0}](error_code error, std::size_t done) mutable {
-          if (done > last) self->set_deadline(kWriteDeadline);
-          last = done;
+          if (done - last >= kWriteStep) {
+            self->set_deadline(kWriteDeadline);
+            last = done;
+          }
           return error ? std::size_t{0} : std::size_t{1} << 20;
         },
         [self = shared_from_this()](error_code error, std::size_t) {
@@ -356,6 +399,9 @@ class Session : public std::enable_shared_from_this<Session> {
 
   Server& server_;
   const Address& address_;
+  const bool over_limit_;  // one more than we serve, unless another one ends first
+  std::optional<std::list<Session*>::iterator> idle_place_;
+  std::chrono::steady_clock::time_point idle_since_;
   Socket socket_;
   boost::beast::flat_buffer buffer_{kBufferSize};
   asio::steady_timer deadline_;
@@ -402,6 +448,7 @@ class Acceptor {
       return wait();
     }
     for (;;) {
+      if (server_.open >= kMaxConnections + kMaxTurnedAway) return pause();
       const long fd = safe::sys::call(SYS_accept4, listener_.fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
       if (fd == -EINTR || fd == -ECONNABORTED) continue;
       if (fd == -EAGAIN) return wait();
@@ -410,7 +457,7 @@ class Acceptor {
     }
   }
 
-  // Out of descriptors: a waiting client would wake us again at once.
+  // No room for the client that waits, and it would wake us again at once.
   void pause() {
     pause_.expires_after(std::chrono::milliseconds(200));
     pause_.async_wait([this](error_code error) {
@@ -421,11 +468,8 @@ class Acceptor {
   void admit(int fd) {
     const HttpServerOptions& options = server_.options;
     count(options.counters->connections);
-    if (server_.open >= kMaxConnections) {
-      count(options.counters->connections_over_limit);
-      safe::sys::call(SYS_close, fd);
-      return;
-    }
+    const bool over_limit = server_.open >= kMaxConnections && !Session::close_an_idle_one(server_);
+    if (over_limit) count(options.counters->connections_over_limit);
     if (options.shared_fd_table) fd = move_fd_high(fd);
     const bool is_unix = listener_.address.kind == AddressKind::kUnix;
     const int family = is_unix ? AF_UNIX : listener_.address.kind == AddressKind::kTcp4 ? AF_INET : AF_INET6;
@@ -435,7 +479,7 @@ class Acceptor {
       safe::sys::call(SYS_setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, reinterpret_cast<long>(&yes),
                       sizeof(yes));
     }
-    std::make_shared<Session>(server_, listener_.address, std::move(socket))->wait_for_request();
+    std::make_shared<Session>(server_, listener_.address, std::move(socket), over_limit)->wait_for_request();
   }
 
   Server& server_;
