@@ -208,9 +208,10 @@ class Session : public std::enable_shared_from_this<Session> {
     const auto& message = parser_->get();
     count(server_.options.counters->requests);
     http10_ = message.version() < 11;
-    keep_alive_ = message.keep_alive() && !http10_;
 
     HeaderView header;
+    header.unknown_encoding = message.count(http::field::transfer_encoding) > 0 && !message.chunked();
+    keep_alive_ = message.keep_alive() && !http10_ && !header.unknown_encoding;
     header.method = to_method(to_std(message.method_string()));
     header.target = to_std(message.target());
     header.http10 = http10_;
@@ -225,7 +226,7 @@ class Session : public std::enable_shared_from_this<Session> {
     Screened screened = screen(header, server_.site.access, peer_, address_, geteuid());
     if (screened.refusal) {
       if (screened.refusal->status == 403) count(server_.options.counters->requests_refused);
-      // Nothing tells where the body of a refused request ends, so the connection ends with it.
+      // The body of a refused request is not read, so the connection ends with it.
       keep_alive_ = keep_alive_ && parser_->is_done();
       return respond(std::move(*screened.refusal));
     }

@@ -25,7 +25,7 @@ std::string_view take_line(std::string_view* text) {
   expect(end != std::string_view::npos, "a head ends with an empty line");
   const std::string_view line = text->substr(0, end);
   text->remove_prefix(end + 2);
-  for (const char c : line) expect(c >= ' ' && c != '\x7f', "no control characters in a head");
+  for (const char c : line) expect(c >= ' ' && c <= '~', "a head is printable ASCII");
   return line;
 }
 

@@ -41,6 +41,12 @@ Site make_site() {
     }
     return std::string();
   };
+  site.facts = [] {
+    return std::vector<Fact>{{"service", "text", std::string("\xff\n")},
+                             {"service", "texts", std::vector<std::string>{"a", ""}},
+                             {"memory", "number", std::int64_t{-1}},
+                             {"memory", "share", 0.5}};
+  };
   site.look_for_deadlocks = [] { return [] { return DeadlockReport(); }; };
   return site;
 }
@@ -83,6 +89,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   HeaderView header;
   header.method = static_cast<Method>(choices % 5);
   header.http10 = (choices & 8U) != 0;
+  header.unknown_encoding = (choices & 64U) != 0;
   header.target = take_field(&rest);
   header.host = take_field(&rest);
   header.hosts = header.host.empty() ? 0 : 1;

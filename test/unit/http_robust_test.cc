@@ -135,6 +135,17 @@ TEST_CASE("what is not HTTP is answered with 400 and the end [H18 J12]") {
   CHECK(is_alive(server));
 }
 
+TEST_CASE("what follows an unknown encoding is not taken for a request [J12]") {
+  const TestServer server;
+  const Reply reply(
+      raw(server,
+          "POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: zip\r\n\r\n"
+          "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+  CHECK(reply.status == 501);
+  CHECK(reply.has("Connection: close"));
+  CHECK(reply.body == "501 Unsupported transfer encoding\n");
+}
+
 TEST_CASE("oversized headers and targets get 431 and do no harm [H18]") {
   const TestServer server;
   const std::string small =
