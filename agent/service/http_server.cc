@@ -454,7 +454,13 @@ class Acceptor {
       if (fd == -EINTR || fd == -ECONNABORTED) continue;
       if (fd == -EAGAIN) return wait();
       if (fd < 0) return pause();
-      admit(static_cast<int>(fd));
+      try {
+        admit(static_cast<int>(fd));
+      } catch (const std::exception&) {
+        // Out of memory, and nobody else would wait for clients here again.
+        count(server_.options.counters->errors);
+        return pause();
+      }
     }
   }
 
@@ -474,7 +480,13 @@ class Acceptor {
     if (options.shared_fd_table) fd = move_fd_high(fd);
     const bool is_unix = listener_.address.kind == AddressKind::kUnix;
     const int family = is_unix ? AF_UNIX : listener_.address.kind == AddressKind::kTcp4 ? AF_INET : AF_INET6;
-    Socket socket(server_.io, Protocol(family, is_unix ? 0 : IPPROTO_TCP), fd);
+    Socket socket(server_.io);
+    error_code error;
+    socket.assign(Protocol(family, is_unix ? 0 : IPPROTO_TCP), fd, error);
+    if (error) {
+      safe::sys::call(SYS_close, fd);
+      throw boost::system::system_error(error);
+    }
     if (!is_unix) {
       const int yes = 1;
       safe::sys::call(SYS_setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, reinterpret_cast<long>(&yes),

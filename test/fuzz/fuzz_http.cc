@@ -1,6 +1,7 @@
 // Any bytes, sent over a connection to the service itself: its HTTP library, its sessions and its routes. The
 // first byte says in pieces of which size they come (0: at once). Whatever comes, the server answers with
 // whole HTTP responses, then closes; a session that stays is found by the client's patience.
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -61,7 +62,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     bytes.remove_prefix(bytes.size() < piece ? bytes.size() : piece);
   }
   client.finish_sending();
-  const std::string answer = client.read_all();
+  // Less than an idle connection may live.
+  const std::string answer = client.read_all(std::chrono::seconds(60));
   expect(!answer.ends_with("<silence>"), "the server ends the connection");
   std::string_view rest(answer);
   // A reset can overtake an answer when the client has sent on after it.

@@ -1,6 +1,7 @@
 // What a client can do wrong, and what the program can do to the service.
 #include <catch2/catch.hpp>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -10,6 +11,7 @@
 #include <fstream>
 #include <initializer_list>
 #include <memory>
+#include <new>
 #include <set>
 #include <string>
 #include <thread>
@@ -36,6 +38,9 @@ namespace profagent::test {
 namespace {
 
 constexpr uid_t kStranger = 65534;
+
+// The service whose next allocation fails.
+std::atomic<const service::Service*> out_of_memory{nullptr};
 
 bool is_alive(const TestServer& server) {
   return get(server, "/debug/pprof/heap").body == kHeapBytes;
@@ -114,7 +119,40 @@ bool soon(Condition condition) {
   return false;
 }
 
+std::int64_t number_fact(const TestServer& server, std::string_view name) {
+  for (const service::Fact& fact : server.service().facts()) {
+    if (fact.name == name) return std::get<std::int64_t>(fact.value);
+  }
+  return -1;
+}
+
+void fail_when_asked_to() {
+  const service::Service* service = out_of_memory.load();
+  if (service == nullptr || !service->is_this_thread()) return;
+  out_of_memory = nullptr;
+  throw std::bad_alloc();
+}
+
 }  // namespace
+
+}  // namespace profagent::test
+
+// Not inlined: the compiler would find that they do not match where it has inlined only one of them.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  profagent::test::fail_when_asked_to();
+  if (void* block = std::malloc(size)) return block;
+  throw std::bad_alloc();
+}
+
+[[gnu::noinline]] void operator delete(void* block) noexcept {
+  std::free(block);
+}
+
+[[gnu::noinline]] void operator delete(void* block, std::size_t /*size*/) noexcept {
+  std::free(block);
+}
+
+namespace profagent::test {
 
 TEST_CASE("what is not HTTP is answered with 400 and the end [H18 J12]") {
   const TestServer server;
@@ -265,6 +303,16 @@ TEST_CASE("of 64 connections those without a request give way to new ones, the o
   CHECK(clients[1]->read_all().empty());
   CHECK(FakeProfiles::collections_begun == 1);
   CHECK(FakeProfiles::collections_cancelled == 0);
+}
+
+TEST_CASE("when there is no memory for a client, the next one is served") {
+  const TestServer server;
+  REQUIRE(is_alive(server));
+  REQUIRE(soon([&] { return number_fact(server, "connections_open") == 0; }));  // nobody else asks for memory
+  out_of_memory = &server.service();
+  CHECK(Client(server.port()).read_all().empty());
+  CHECK(out_of_memory == nullptr);
+  CHECK(is_alive(server));
 }
 
 TEST_CASE("only our own names and pages get answers [J2 J3]") {
