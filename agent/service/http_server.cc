@@ -58,7 +58,10 @@ constexpr std::size_t kMaxConnections = 64;
 // Beyond those, so many are told why they get no answer. The next wait where the kernel keeps new
 // connections.
 constexpr std::size_t kMaxTurnedAway = 16;
-constexpr std::uint64_t kMaxRestarts = 100;
+// All bodies at a time. An answer needs several times the memory of its body, and there are 256 MiB of it.
+constexpr std::size_t kMaxBodies = 2 * kLargestBody;
+// Exceptions that reach the loop, one after the other, without a request between them.
+constexpr int kMaxFailures = 100;
 constexpr std::uint32_t kMaxHeader = 16 << 10;
 // Room for a header, and for what a client sends ahead while it waits.
 constexpr std::size_t kBufferSize = 64 << 10;
@@ -80,8 +83,9 @@ struct Server {
   const Site& site;
   const HttpServerOptions& options;
   std::size_t open = 0;
-  std::list<Session*> idle;  // without a request in hand, longest first
-  // Behind both, so that it goes before: the sessions live in its handlers and count themselves out.
+  std::size_t body_bytes = 0;  // what the bodies that are being read or answered may have
+  std::list<Session*> idle;    // without a request in hand, longest first
+  // Behind those, so that it goes before: the sessions live in its handlers and count themselves out.
   asio::io_context io;
   std::list<Acceptor> acceptors;
 };
@@ -120,6 +124,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   ~Session() {
     leave_idle();
+    release_body();
     if (--server_.open == 0) own_memory::trim();
     server_.options.counters->connections_open.store(server_.open, std::memory_order_relaxed);
   }
@@ -164,11 +169,13 @@ class Session : public std::enable_shared_from_this<Session> {
     idle_place_.reset();
   }
 
+  // Does not keep the session alive: one that an exception has left without an operation ends at once.
   void set_deadline(seconds after) {
     deadline_.expires_after(after);
-    deadline_.async_wait([self = shared_from_this()](error_code error) {
+    deadline_.async_wait([session = weak_from_this()](error_code error) {
+      const auto self = session.lock();
       // The deadline may have been moved while this handler was already queued.
-      if (error || self->deadline_.expiry() > std::chrono::steady_clock::now()) return;
+      if (error || !self || self->deadline_.expiry() > std::chrono::steady_clock::now()) return;
       if (self->parser_) count(self->server_.options.counters->requests_broken);
       self->close();
     });
@@ -231,8 +238,7 @@ class Session : public std::enable_shared_from_this<Session> {
       return respond(std::move(*screened.refusal));
     }
     if (over_limit_ && server_.open > kMaxConnections) {
-      keep_alive_ = false;
-      return respond(turn_away());
+      return turn_away("profagent answers " + std::to_string(kMaxConnections) + " connections at a time");
     }
     request_ = std::move(screened.request);
     if (parser_->is_done()) return answer();
@@ -241,16 +247,34 @@ class Session : public std::enable_shared_from_this<Session> {
       keep_alive_ = false;
       return answer();
     }
+    if (!claim_body(limit))
+      return turn_away("other requests' bodies take all the memory that there is for them");
     parser_->body_limit(limit);
     if (screened.wants_continue) return send_continue();
     read_body();
   }
 
-  static Response turn_away() {
-    Response response = make_pprof_error(
-        503, "profagent answers " + std::to_string(kMaxConnections) + " connections at a time. Try again.");
+  void turn_away(const std::string& reason) {
+    Response response = make_pprof_error(503, reason + ". Try again.");
     response.headers.emplace_back("Retry-After", "1");
-    return response;
+    keep_alive_ = false;
+    respond(std::move(response));
+  }
+
+  // Room for a body of the length that the header names, else of the largest.
+  bool claim_body(std::size_t limit) {
+    const auto length = parser_->content_length();
+    const std::size_t room =
+        length ? static_cast<std::size_t>(std::min<std::uint64_t>(*length, limit)) : limit;
+    if (server_.body_bytes + room > kMaxBodies) return false;
+    body_bytes_ = room;
+    server_.body_bytes += room;
+    return true;
+  }
+
+  void release_body() {
+    server_.body_bytes -= body_bytes_;
+    body_bytes_ = 0;
   }
 
   void send_continue() {
@@ -374,6 +398,8 @@ class Session : public std::enable_shared_from_this<Session> {
           if (error) return self->close();
           self->response_ = {};
           self->request_ = {};
+          self->parser_.reset();
+          self->release_body();
           if (self->keep_alive_) return self->wait_for_request();
           self->linger();
         });
@@ -412,6 +438,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::optional<Pending> pending_;
   std::chrono::steady_clock::time_point finish_at_;
   Request request_;
+  std::size_t body_bytes_ = 0;
   Response response_;
   std::string head_;
   bool keep_alive_ = false;
@@ -539,6 +566,8 @@ HttpEnd run(Server& server) {
 
 HttpEnd serve_http(const Site& site, const HttpServerOptions& options) {
   auto server = std::make_unique<Server>(site, options);
+  int failures = 0;
+  std::uint64_t requests = 0;
   for (;;) {
     try {
       const HttpEnd end = run(*server);
@@ -546,7 +575,11 @@ HttpEnd serve_http(const Site& site, const HttpServerOptions& options) {
       if (end == HttpEnd::kRobbed) static_cast<void>(server.release());
       return end;
     } catch (const std::exception&) {
-      if (options.counters->restarts.fetch_add(1, std::memory_order_relaxed) > kMaxRestarts) throw;
+      count(options.counters->restarts);
+      const std::uint64_t requests_now = options.counters->requests.load(std::memory_order_relaxed);
+      failures = requests_now == requests ? failures + 1 : 0;
+      requests = requests_now;
+      if (failures > kMaxFailures) throw;
     }
   }
 }

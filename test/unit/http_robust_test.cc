@@ -315,6 +315,54 @@ TEST_CASE("when there is no memory for a client, the next one is served") {
   CHECK(is_alive(server));
 }
 
+TEST_CASE("a request for which there is no memory costs its own connection and nothing else") {
+  const TestServer server;
+  // Each exception reaches the loop.
+  constexpr int kTimes = 110;
+  const std::int64_t requests = number_fact(server, "requests");
+  const std::int64_t restarts = number_fact(server, "restarts");
+  for (int i = 1; i <= kTimes; ++i) {
+    const Client client(server.port());
+    client.request("POST", "/debug/pprof/symbol", "Transfer-Encoding: chunked\r\n");
+    REQUIRE(soon([&] { return number_fact(server, "requests") == requests + i; }));
+    out_of_memory = &server.service();
+    client.send("20\r\n" + std::string(32, '0') + "\r\n");
+    // At once, and not when the time for a body is over.
+    REQUIRE(client.read_all().empty());
+    REQUIRE(soon([&] { return number_fact(server, "connections_open") == 0; }));
+  }
+  CHECK(number_fact(server, "restarts") == restarts + kTimes);
+  CHECK(is_alive(server));
+}
+
+TEST_CASE("bodies share the memory that there is for them [J11]") {
+  const TestServer server;
+  const std::string header = "Transfer-Encoding: chunked\r\n";
+  const std::int64_t requests = number_fact(server, "requests");
+  {
+    const Client first(server.port());
+    const Client second(server.port());
+    first.request("POST", "/debug/pprof/symbol", header);
+    second.request("POST", "/debug/pprof/symbol", header);
+    REQUIRE(soon([&] { return number_fact(server, "requests") == requests + 2; }));
+    const Reply refusal = ask(server, "POST", "/debug/pprof/symbol", "", "0x1000");
+    CHECK(refusal.status == 503);
+    CHECK(refusal.has("Retry-After: 1"));
+    CHECK(refusal.body == "other requests' bodies take all the memory that there is for them. Try again.\n");
+    CHECK(is_alive(server));
+    first.send("6\r\n0x1000\r\n0\r\n\r\n");
+    CHECK(soon([&] { return ask(server, "POST", "/debug/pprof/symbol", "", "0x1000").status == 200; }));
+  }
+  // Those that have left have given it back.
+  for (int i = 0; i < 3; ++i) {
+    const Client client(server.port());
+    const std::int64_t before = number_fact(server, "requests");
+    client.request("POST", "/debug/pprof/symbol", header);
+    CHECK(soon([&] { return number_fact(server, "requests") == before + 1; }));
+  }
+  CHECK(soon([&] { return ask(server, "POST", "/debug/pprof/symbol", "", "0x1000").status == 200; }));
+}
+
 TEST_CASE("only our own names and pages get answers [J2 J3]") {
   const TestServer server;
   const auto status = [&](const std::string& headers) {

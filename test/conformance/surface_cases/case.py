@@ -75,8 +75,8 @@ class Target:
 
     def tool(self, name, *arguments, fails=False):
         """Runs one of the clients that --tools has; its output, or what it complains of when it is to fail."""
-        if not self.tools:
-            raise Skip("no --tools")
+        if not self.tools or not os.path.exists(os.path.join(self.tools, name)):
+            raise Skip(f"no {name} in --tools")
         with tempfile.TemporaryDirectory() as folder:
             environment = {**os.environ, "PPROF_TMPDIR": folder, "HOME": folder}
             done = subprocess.run(

@@ -134,8 +134,8 @@ def is_served(address):
 
 
 def web_pages(t):
-    if not t.tools:
-        raise Skip("no --tools")
+    if not t.tools or not os.path.exists(os.path.join(t.tools, "go_pprof")):
+        raise Skip("no go_pprof in --tools")
     address = free_address()
     host = "%s:%d" % address
     command = [os.path.join(t.tools, "go_pprof"), f"-http={host}", "-no_browser", f"{t.url}/debug/pprof/heap"]
