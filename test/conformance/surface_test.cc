@@ -55,11 +55,11 @@ void check_go(const Arguments& more) {
 
 }  // namespace
 
-TEST_CASE("a program under the agent has the surface that clients rely on") {
+TEST_CASE("a program under the agent has the surface that clients rely on", "[ours]") {
   check_ours({});
 }
 
-TEST_CASE("so has Go's own server") {
+TEST_CASE("so has Go's own server", "[go]") {
   check_go({});
 }
 

@@ -268,8 +268,10 @@ TEST_CASE("beyond 64 connections every new one is told so, the others go on [J9]
       late.push_back(std::make_unique<Client>(server.port()));
       late.back()->request("GET", "/debug/pprof/heap");
     }
+    CHECK(soon([&] { return number_fact(server, "connections_open") == 80; }));
     for (auto& client : late) {
       const Reply refusal(client->read_all());
+      CHECK(number_fact(server, "connections_open") <= 80);
       client.reset();
       CHECK(refusal.status == 503);
       CHECK(refusal.has("X-Go-Pprof: 1"));

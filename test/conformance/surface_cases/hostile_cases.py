@@ -5,6 +5,7 @@ import os
 
 from .case import SNAPSHOTS, Case, check_file, check_go_error, equal, together, wait_until
 from .delta_cases import leaves
+from .symbol_cases import POST_ONLY_OURS
 from .wire import to_bytes
 
 HEAP = to_bytes("GET", "/debug/pprof/heap")
@@ -161,6 +162,20 @@ def busy(t):
         equal(answer.header("Retry-After"), "1", "Retry-After")
 
 
+def uploads(t):
+    """20 bodies of 16 MiB that do not come to their end: later ones have room again."""
+    part = to_bytes("POST", "/debug/pprof/symbol", [("Content-Length", 16 << 20)]) + b"0x1000+" * 10_000
+    with unnoticed(t):
+        with contextlib.ExitStack() as clients:
+            for _ in range(20):
+                clients.enter_context(t.connect()).send(part)
+            check_file(t.get("/debug/pprof/heap"), "heap")
+        wait_until(
+            lambda: t.ask("POST", "/debug/pprof/symbol", [("Transfer-Encoding", "chunked")], b"0\r\n\r\n").status == 200,
+            lambda: "no room for a body",
+        )
+
+
 def at_once(t):
     """100 clients at the same time: each gets a profile, or is told to come again."""
     with unnoticed(t):
@@ -239,6 +254,7 @@ CASES = [
     Case("J10", "M", "a client that leaves", leaves),
     Case("J10", "M", "a thousand clients that leave in the middle", thousand_leave),
     Case("J11", "M", "a hundred at the same time", at_once),
+    Case("J11", "M", "large bodies that do not come to their end", uploads, POST_ONLY_OURS),
     Case("J11", "M", "five scrapes during a CPU profile (--long: of 14 s)", scrapes_during_profile),
     Case("J11", "X", "seconds has a bound", too_long, "it has none"),
     Case("J11", "X", "an hour is not beyond it", longest),
