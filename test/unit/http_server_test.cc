@@ -90,7 +90,7 @@ TEST_CASE("unknown profiles are refused in Go's words and reflect nothing [H04 H
 
 TEST_CASE("outside of /debug/pprof there is nothing [H07]") {
   const TestServer server;
-  for (const char* path : {"/nosuch", "/debug", "/debug/pprofx", "/debug/pprof/../etc/passwd/../../x", "*"}) {
+  for (const char* path : {"/nosuch", "/debug", "/debug/pprofx", "/etc/passwd", "*"}) {
     CAPTURE(path);
     const Reply reply = get(server, path);
     CHECK(reply.status == 404);

@@ -56,6 +56,19 @@ def outside(t):
     equal(t.get("/nosuch").status, 404, "status")
 
 
+def cleaned(t):
+    for target, wanted in (
+        ("//debug/pprof/heap", "/debug/pprof/heap"),
+        ("/debug//pprof/./heap?debug=1&x=%2F", "/debug/pprof/heap?debug=1&x=%2F"),
+        ("/a/../debug/pprof/", "/debug/pprof/"),
+        ("/debug/%2e%2e/../../debug/pprof//", "/debug/pprof/"),
+        ("//evil.example/%2e/a%3Fb%23c%25d", "/evil.example/a%3Fb%23c%25d"),
+    ):
+        answer = t.get(target)
+        assert answer.status in (301, 307), (target, answer)
+        equal(answer.header("Location"), wanted, target)
+
+
 def snapshot(*names):
     def run(t):
         for name in names:
@@ -241,6 +254,7 @@ CASES = [
     Case("H05", "M", "nothing is reflected", reflects_nothing),
     Case("H06", "S", "below a profile there is nothing", below_a_profile),
     Case("H07", "S", "outside there is nothing", outside),
+    Case("H07", "S", "paths that are not clean redirect to those that are", cleaned),
     Case("H08", "M", "heap is a file to download", snapshot("heap")),
     Case("H08", "S", "a path may be percent-encoded", escaped_path),
     Case("H08", "S", "headers in Go's order", header_order),

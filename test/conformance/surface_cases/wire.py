@@ -4,7 +4,7 @@ import socket
 import struct
 import urllib.parse
 
-PATIENCE = 60  # seconds; only guards against hangs
+PATIENCE = 150  # seconds; only guards against hangs
 
 
 class Answer:
