@@ -11,6 +11,21 @@ namespace {
 
 constexpr std::string_view kPlainText = "text/plain; charset=utf-8";
 
+// What is in a header must be printable ASCII; the rest of an address is escaped, as Go does.
+std::string escape_unprintable(std::string_view address) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string result;
+  for (const char c : address) {
+    if (c > ' ' && c <= '~') {
+      result += c;
+      continue;
+    }
+    const auto byte = static_cast<unsigned char>(c);
+    result += {'%', kDigits[byte >> 4U], kDigits[byte & 15U]};
+  }
+  return result;
+}
+
 }  // namespace
 
 Response make_response(std::string_view content_type, std::string body) {
@@ -34,11 +49,12 @@ Response make_pprof_error(int status, std::string_view text) {
 }
 
 Response make_redirect(std::string_view location) {
+  const std::string escaped = escape_unprintable(location);
   Response response;
   response.status = 307;
   response.headers.emplace_back("Content-Type", "text/html; charset=utf-8");
-  response.headers.emplace_back("Location", location);
-  response.body = "<a href=\"" + escape_html(location) + "\">Temporary Redirect</a>.\n\n";
+  response.headers.emplace_back("Location", escaped);
+  response.body = "<a href=\"" + escape_html(escaped) + "\">Temporary Redirect</a>.\n\n";
   return response;
 }
 
@@ -66,6 +82,8 @@ std::string_view status_text(int status) noexcept {
       return "Expectation Failed";
     case 431:
       return "Request Header Fields Too Large";
+    case 501:
+      return "Not Implemented";
     case 503:
       return "Service Unavailable";
     default:

@@ -80,6 +80,10 @@ Screened screen(const HeaderView& header, const AccessPolicy& policy, const Peer
     result.refusal = make_plain_error(400, "400 Bad Request");
     return result;
   }
+  if (header.unknown_encoding) {
+    result.refusal = make_plain_error(501, "501 Unsupported transfer encoding");
+    return result;
+  }
   result.wants_continue = !header.http10 && is_continue(header.expect);
   if (!header.expect.empty() && !is_continue(header.expect)) {
     result.refusal = make_plain_error(417, "417 Expectation Failed");

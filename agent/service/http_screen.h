@@ -25,6 +25,7 @@ struct HeaderView {
   std::string_view authorization;
   std::string_view expect;
   std::string_view content_type;
+  bool unknown_encoding = false;  // a Transfer-Encoding that is not chunked: nobody knows where the body ends
 };
 
 struct Screened {

@@ -55,7 +55,13 @@ using Socket = Protocol::socket;
 using std::chrono::seconds;
 
 constexpr std::size_t kMaxConnections = 64;
-constexpr std::uint64_t kMaxRestarts = 100;
+// Beyond those, so many are told why they get no answer. The next wait where the kernel keeps new
+// connections.
+constexpr std::size_t kMaxTurnedAway = 16;
+// All bodies at a time. An answer needs several times the memory of its body, and there are 256 MiB of it.
+constexpr std::size_t kMaxBodies = 2 * kLargestBody;
+// Exceptions that reach the loop, one after the other, without a request between them.
+constexpr int kMaxFailures = 100;
 constexpr std::uint32_t kMaxHeader = 16 << 10;
 // Room for a header, and for what a client sends ahead while it waits.
 constexpr std::size_t kBufferSize = 64 << 10;
@@ -63,10 +69,13 @@ constexpr std::size_t kBufferSize = 64 << 10;
 constexpr seconds kIdleDeadline(90);   // between requests; Go's client keeps a connection for 90 s
 constexpr seconds kHeaderDeadline(5);  // from the first byte to the end of the header
 constexpr seconds kBodyDeadline(60);
-constexpr seconds kWriteDeadline(60);  // without any progress
+// For each so many bytes of an answer: a client that reads slower than that is not waited for.
+constexpr seconds kWriteDeadline(60);
+constexpr std::size_t kWriteStep = 256 << 10;
 constexpr seconds kLingerDeadline(2);
 
 class Acceptor;
+class Session;
 
 struct Server {
   Server(const Site& its_site, const HttpServerOptions& its_options);
@@ -74,7 +83,9 @@ struct Server {
   const Site& site;
   const HttpServerOptions& options;
   std::size_t open = 0;
-  // Behind `open`, so that it goes before: the sessions live in its handlers and count themselves out.
+  std::size_t body_bytes = 0;  // what the bodies that are being read or answered may have
+  std::list<Session*> idle;    // without a request in hand, longest first
+  // Behind those, so that it goes before: the sessions live in its handlers and count themselves out.
   asio::io_context io;
   std::list<Acceptor> acceptors;
 };
@@ -95,9 +106,10 @@ void count(std::atomic<std::uint64_t>& counter) {
 // One connection. Lives as long as a handler refers to it.
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(Server& server, const Address& address, Socket socket)
+  Session(Server& server, const Address& address, Socket socket, bool over_limit)
       : server_(server),
         address_(address),
+        over_limit_(over_limit),
         socket_(std::move(socket)),
         deadline_(server.io),
         wait_(server.io),
@@ -111,6 +123,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Session& operator=(const Session&) = delete;
 
   ~Session() {
+    leave_idle();
+    release_body();
     if (--server_.open == 0) own_memory::trim();
     server_.options.counters->connections_open.store(server_.open, std::memory_order_relaxed);
   }
@@ -118,10 +132,24 @@ class Session : public std::enable_shared_from_this<Session> {
   void wait_for_request() {
     parser_.reset();
     if (buffer_.size() > 0) return read_header();
-    set_deadline(kIdleDeadline);
+    set_deadline(over_limit_ ? kHeaderDeadline : kIdleDeadline);
+    idle_since_ = std::chrono::steady_clock::now();
+    idle_place_ = server_.idle.insert(server_.idle.end(), this);
     socket_.async_wait(Socket::wait_read, [self = shared_from_this()](error_code error) {
       if (!error) self->read_header();
     });
+  }
+
+  // A connection on which nothing has come for as long as a header may take is closed for a new one.
+  static bool close_an_idle_one(Server& server) {
+    for (Session* session : server.idle) {
+      error_code error;
+      if (session->idle_since_ + kHeaderDeadline > std::chrono::steady_clock::now()) return false;
+      if (session->socket_.available(error) > 0) continue;
+      session->close();
+      return true;
+    }
+    return false;
   }
 
  private:
@@ -130,22 +158,31 @@ class Session : public std::enable_shared_from_this<Session> {
   // Closing ends every operation, and with them the session.
   void close() {
     error_code ignored;
+    leave_idle();
     deadline_.cancel();
     wait_.cancel();
     socket_.close(ignored);
   }
 
+  void leave_idle() {
+    if (idle_place_) server_.idle.erase(*idle_place_);
+    idle_place_.reset();
+  }
+
+  // Does not keep the session alive: one that an exception has left without an operation ends at once.
   void set_deadline(seconds after) {
     deadline_.expires_after(after);
-    deadline_.async_wait([self = shared_from_this()](error_code error) {
+    deadline_.async_wait([session = weak_from_this()](error_code error) {
+      const auto self = session.lock();
       // The deadline may have been moved while this handler was already queued.
-      if (error || self->deadline_.expiry() > std::chrono::steady_clock::now()) return;
+      if (error || !self || self->deadline_.expiry() > std::chrono::steady_clock::now()) return;
       if (self->parser_) count(self->server_.options.counters->requests_broken);
       self->close();
     });
   }
 
   void read_header() {
+    leave_idle();
     parser_.emplace();
     parser_->header_limit(kMaxHeader);
     parser_->body_limit(kLargestBody);
@@ -178,9 +215,10 @@ class Session : public std::enable_shared_from_this<Session> {
     const auto& message = parser_->get();
     count(server_.options.counters->requests);
     http10_ = message.version() < 11;
-    keep_alive_ = message.keep_alive() && !http10_;
 
     HeaderView header;
+    header.unknown_encoding = message.count(http::field::transfer_encoding) > 0 && !message.chunked();
+    keep_alive_ = message.keep_alive() && !http10_ && !header.unknown_encoding;
     header.method = to_method(to_std(message.method_string()));
     header.target = to_std(message.target());
     header.http10 = http10_;
@@ -195,9 +233,12 @@ class Session : public std::enable_shared_from_this<Session> {
     Screened screened = screen(header, server_.site.access, peer_, address_, geteuid());
     if (screened.refusal) {
       if (screened.refusal->status == 403) count(server_.options.counters->requests_refused);
-      // Nothing tells where the body of a refused request ends, so the connection ends with it.
+      // The body of a refused request is not read, so the connection ends with it.
       keep_alive_ = keep_alive_ && parser_->is_done();
       return respond(std::move(*screened.refusal));
+    }
+    if (over_limit_ && server_.open > kMaxConnections) {
+      return turn_away("profagent answers " + std::to_string(kMaxConnections) + " connections at a time");
     }
     request_ = std::move(screened.request);
     if (parser_->is_done()) return answer();
@@ -206,9 +247,34 @@ class Session : public std::enable_shared_from_this<Session> {
       keep_alive_ = false;
       return answer();
     }
+    if (!claim_body(limit))
+      return turn_away("other requests' bodies take all the memory that there is for them");
     parser_->body_limit(limit);
     if (screened.wants_continue) return send_continue();
     read_body();
+  }
+
+  void turn_away(const std::string& reason) {
+    Response response = make_pprof_error(503, reason + ". Try again.");
+    response.headers.emplace_back("Retry-After", "1");
+    keep_alive_ = false;
+    respond(std::move(response));
+  }
+
+  // Room for a body of the length that the header names, else of the largest.
+  bool claim_body(std::size_t limit) {
+    const auto length = parser_->content_length();
+    const std::size_t room =
+        length ? static_cast<std::size_t>(std::min<std::uint64_t>(*length, limit)) : limit;
+    if (server_.body_bytes + room > kMaxBodies) return false;
+    body_bytes_ = room;
+    server_.body_bytes += room;
+    return true;
+  }
+
+  void release_body() {
+    server_.body_bytes -= body_bytes_;
+    body_bytes_ = 0;
   }
 
   void send_continue() {
@@ -322,14 +388,18 @@ class Session : public std::enable_shared_from_this<Session> {
     asio::async_write(
         socket_, parts,
         [self = shared_from_this(), last = std::size_t{0}](error_code error, std::size_t done) mutable {
-          if (done > last) self->set_deadline(kWriteDeadline);
-          last = done;
+          if (done - last >= kWriteStep) {
+            self->set_deadline(kWriteDeadline);
+            last = done;
+          }
           return error ? std::size_t{0} : std::size_t{1} << 20;
         },
         [self = shared_from_this()](error_code error, std::size_t) {
           if (error) return self->close();
           self->response_ = {};
           self->request_ = {};
+          self->parser_.reset();
+          self->release_body();
           if (self->keep_alive_) return self->wait_for_request();
           self->linger();
         });
@@ -356,6 +426,9 @@ class Session : public std::enable_shared_from_this<Session> {
 
   Server& server_;
   const Address& address_;
+  const bool over_limit_;  // one more than we serve, unless another one ends first
+  std::optional<std::list<Session*>::iterator> idle_place_;
+  std::chrono::steady_clock::time_point idle_since_;
   Socket socket_;
   boost::beast::flat_buffer buffer_{kBufferSize};
   asio::steady_timer deadline_;
@@ -365,6 +438,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::optional<Pending> pending_;
   std::chrono::steady_clock::time_point finish_at_;
   Request request_;
+  std::size_t body_bytes_ = 0;
   Response response_;
   std::string head_;
   bool keep_alive_ = false;
@@ -402,15 +476,22 @@ class Acceptor {
       return wait();
     }
     for (;;) {
+      if (server_.open >= kMaxConnections + kMaxTurnedAway) return pause();
       const long fd = safe::sys::call(SYS_accept4, listener_.fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
       if (fd == -EINTR || fd == -ECONNABORTED) continue;
       if (fd == -EAGAIN) return wait();
       if (fd < 0) return pause();
-      admit(static_cast<int>(fd));
+      try {
+        admit(static_cast<int>(fd));
+      } catch (const std::exception&) {
+        // Out of memory, and nobody else would wait for clients here again.
+        count(server_.options.counters->errors);
+        return pause();
+      }
     }
   }
 
-  // Out of descriptors: a waiting client would wake us again at once.
+  // No room for the client that waits, and it would wake us again at once.
   void pause() {
     pause_.expires_after(std::chrono::milliseconds(200));
     pause_.async_wait([this](error_code error) {
@@ -421,21 +502,24 @@ class Acceptor {
   void admit(int fd) {
     const HttpServerOptions& options = server_.options;
     count(options.counters->connections);
-    if (server_.open >= kMaxConnections) {
-      count(options.counters->connections_over_limit);
-      safe::sys::call(SYS_close, fd);
-      return;
-    }
+    const bool over_limit = server_.open >= kMaxConnections && !Session::close_an_idle_one(server_);
+    if (over_limit) count(options.counters->connections_over_limit);
     if (options.shared_fd_table) fd = move_fd_high(fd);
     const bool is_unix = listener_.address.kind == AddressKind::kUnix;
     const int family = is_unix ? AF_UNIX : listener_.address.kind == AddressKind::kTcp4 ? AF_INET : AF_INET6;
-    Socket socket(server_.io, Protocol(family, is_unix ? 0 : IPPROTO_TCP), fd);
+    Socket socket(server_.io);
+    error_code error;
+    socket.assign(Protocol(family, is_unix ? 0 : IPPROTO_TCP), fd, error);
+    if (error) {
+      safe::sys::call(SYS_close, fd);
+      throw boost::system::system_error(error);
+    }
     if (!is_unix) {
       const int yes = 1;
       safe::sys::call(SYS_setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, reinterpret_cast<long>(&yes),
                       sizeof(yes));
     }
-    std::make_shared<Session>(server_, listener_.address, std::move(socket))->wait_for_request();
+    std::make_shared<Session>(server_, listener_.address, std::move(socket), over_limit)->wait_for_request();
   }
 
   Server& server_;
@@ -489,6 +573,8 @@ HttpEnd run(Server& server) {
 
 HttpEnd serve_http(const Site& site, const HttpServerOptions& options) {
   auto server = std::make_unique<Server>(site, options);
+  int failures = 0;
+  std::uint64_t requests = 0;
   for (;;) {
     try {
       const HttpEnd end = run(*server);
@@ -496,7 +582,11 @@ HttpEnd serve_http(const Site& site, const HttpServerOptions& options) {
       if (end == HttpEnd::kRobbed) static_cast<void>(server.release());
       return end;
     } catch (const std::exception&) {
-      if (options.counters->restarts.fetch_add(1, std::memory_order_relaxed) > kMaxRestarts) throw;
+      count(options.counters->restarts);
+      const std::uint64_t requests_now = options.counters->requests.load(std::memory_order_relaxed);
+      failures = requests_now == requests ? failures + 1 : 0;
+      requests = requests_now;
+      if (failures > kMaxFailures) throw;
     }
   }
 }

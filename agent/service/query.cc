@@ -1,5 +1,6 @@
 #include "agent/service/query.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace profagent::service {
@@ -117,6 +118,24 @@ std::optional<std::string> percent_decode(std::string_view text, Plus plus) {
     }
   }
   return result;
+}
+
+std::string clean_path(std::string_view path) {
+  std::string clean;
+  for (std::string_view rest = path; !rest.empty();) {
+    const std::size_t end = std::min(rest.find('/'), rest.size());
+    const std::string_view part = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    if (part.empty() || part == ".") continue;
+    if (part == "..") {
+      if (!clean.empty()) clean.erase(clean.rfind('/'));
+      continue;
+    }
+    clean += '/';
+    clean += part;
+  }
+  if (clean.empty() || path.ends_with('/')) clean += '/';
+  return clean;
 }
 
 std::optional<std::int64_t> parse_int(std::string_view text) noexcept {

@@ -1,6 +1,6 @@
-// What Go's r.FormValue, strconv.ParseInt and strconv.Atoi would make of a request's query string. Clients
-// were written against those rules, so the odd corners count: the first value wins, an empty value is an
-// absent one, a pair with ';' in it is dropped. Pure functions on text; nothing here throws but
+// What Go's r.FormValue, strconv.ParseInt, strconv.Atoi and path.Clean would make of a request's target.
+// Clients were written against those rules, so the odd corners count: the first value wins, an empty value is
+// an absent one, a pair with ';' in it is dropped. Pure functions on text; nothing here throws but
 // std::bad_alloc.
 #pragma once
 
@@ -28,6 +28,10 @@ class Query {
 // escape.
 enum class Plus { kIsSpace, kIsPlus };
 [[nodiscard]] std::optional<std::string> percent_decode(std::string_view text, Plus plus);
+
+// path.Clean, but for a slash at the end, which stays: no empty parts, no "." and "..". What does not begin
+// with a slash gets one.
+[[nodiscard]] std::string clean_path(std::string_view path);
 
 // strconv.ParseInt(text, 10, 64): a sign and digits, nothing else, no overflow.
 [[nodiscard]] std::optional<std::int64_t> parse_int(std::string_view text) noexcept;

@@ -23,10 +23,30 @@ struct Route {
 
 Answer answer_index(const Site& site, const Request& request);
 
-Answer answer_redirect(const Site& /*site*/, const Request& request) {
-  std::string location(kPrefix);
+// To another path, with the query that came.
+Response redirect(std::string_view path, const Request& request) {
+  std::string location;
+  for (const char c : path) {
+    switch (c) {
+      case '%':
+        location += "%25";
+        break;
+      case '?':
+        location += "%3F";
+        break;
+      case '#':
+        location += "%23";
+        break;
+      default:
+        location += c;
+    }
+  }
   if (!request.query.empty()) location += "?" + request.query;
   return make_redirect(location);
+}
+
+Answer answer_redirect(const Site& /*site*/, const Request& request) {
+  return redirect(kPrefix, request);
 }
 
 Answer answer_cmdline(const Site& site, const Request& /*request*/) {
@@ -138,6 +158,10 @@ Answer answer_index(const Site& site, const Request& request) {
 }  // namespace
 
 Answer handle(const Site& site, const Request& request) {
+  // An address that was put together of two parts easily has two slashes.
+  const std::string clean = clean_path(request.path);
+  if (request.path.starts_with('/') && clean != request.path) return redirect(clean, request);
+
   const Route* route = find_route(request.path);
   ProfileSource* profile = route == nullptr ? find_profile(site, request.path) : nullptr;
   const bool is_ours = route != nullptr || profile != nullptr || request.path.starts_with(kPrefix);

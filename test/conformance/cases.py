@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Which of the cases that must be shown has which test?
 
-Cases are tags of Catch2 test cases, such as TEST_CASE("...", "[H01][H02]"), and "# [V01]" in scripts.
+Cases are tags of Catch2 test cases, such as TEST_CASE("...", "[H01][H02]"), "# [V01]" in scripts, and the rows of surface_cases
+that have a function.
 Usage: cases.py TEST_FOLDER [--table]. Without --table it only reports cases that have no test, and fails if there are any.
 """
 
@@ -24,8 +25,8 @@ def expand(text):
 # both.
 REQUIRED = list(
     expand(
-        "H01-H24 D01-D13 M01-M15 B01-B14 G01-G08 P01-P19 S01-S07 V01-V24 "
-        "A1-A10 A14 A15 B1-B9 B15 C1-C15 D1-D9 D14-D17 D19-D24 E1-E13 F3 F8 F10 F14-F16 G5 G6 H2 H6 I1 J10"
+        "H01-H24 D01-D13 A01-A05 R01 R02 M01-M15 B01-B14 G01-G08 P01-P19 S01-S07 V01-V24 "
+        "A1-A10 A14 A15 B1-B9 B15 C1-C15 D1-D9 D14-D17 D19-D24 E1-E13 F3 F8 F10 F14-F16 G5 G6 H2 H6 I1 J2 J9-J12"
     )
 ) + [f"fault {row}" for row in expand("D10-D13")]
 
@@ -38,6 +39,9 @@ def find_tests(folder):
             matches = [(m.group(1), m.group(2) or "") for m in pattern.finditer(path.read_text(errors="replace"))]
         elif path.suffix == ".sh":
             matches = [(path.name, line) for line in path.read_text().splitlines() if line.startswith("# [")]
+        elif path.parent.name == "surface_cases" and path.suffix == ".py":
+            row = re.compile(r'Case\("([A-Z]\d+)", "[MSX]", "([^"]*)", (?!elsewhere=)')
+            matches = [(title, f"[{case}]") for case, title in row.findall(path.read_text())]
         else:
             continue
         for title, tags in matches:

@@ -91,7 +91,7 @@ TEST_CASE("addresses are unique, not zero, and inside their mappings", "[V04]") 
   }
 }
 
-TEST_CASE("a stack has the same addresses in every scrape, also after a library came", "[V05]") {
+TEST_CASE("a stack has the same addresses in every scrape, also after a library came", "[V05][A03]") {
   Victim victim("two_modules", {}, kExact);
   const std::vector<Sample> before = victim.profile().in("in_module_a");
   REQUIRE(before.size() == 1);

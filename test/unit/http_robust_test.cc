@@ -1,6 +1,7 @@
 // What a client can do wrong, and what the program can do to the service.
 #include <catch2/catch.hpp>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -10,6 +11,7 @@
 #include <fstream>
 #include <initializer_list>
 #include <memory>
+#include <new>
 #include <set>
 #include <string>
 #include <thread>
@@ -36,6 +38,9 @@ namespace profagent::test {
 namespace {
 
 constexpr uid_t kStranger = 65534;
+
+// The service whose next allocation fails.
+std::atomic<const service::Service*> out_of_memory{nullptr};
 
 bool is_alive(const TestServer& server) {
   return get(server, "/debug/pprof/heap").body == kHeapBytes;
@@ -114,7 +119,40 @@ bool soon(Condition condition) {
   return false;
 }
 
+std::int64_t number_fact(const TestServer& server, std::string_view name) {
+  for (const service::Fact& fact : server.service().facts()) {
+    if (fact.name == name) return std::get<std::int64_t>(fact.value);
+  }
+  return -1;
+}
+
+void fail_when_asked_to() {
+  const service::Service* service = out_of_memory.load();
+  if (service == nullptr || !service->is_this_thread()) return;
+  out_of_memory = nullptr;
+  throw std::bad_alloc();
+}
+
 }  // namespace
+
+}  // namespace profagent::test
+
+// Not inlined: the compiler would find that they do not match where it has inlined only one of them.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  profagent::test::fail_when_asked_to();
+  if (void* block = std::malloc(size)) return block;
+  throw std::bad_alloc();
+}
+
+[[gnu::noinline]] void operator delete(void* block) noexcept {
+  std::free(block);
+}
+
+[[gnu::noinline]] void operator delete(void* block, std::size_t /*size*/) noexcept {
+  std::free(block);
+}
+
+namespace profagent::test {
 
 TEST_CASE("what is not HTTP is answered with 400 and the end [H18 J12]") {
   const TestServer server;
@@ -133,6 +171,17 @@ TEST_CASE("what is not HTTP is answered with 400 and the end [H18 J12]") {
     CHECK(reply.has("Connection: close"));
   }
   CHECK(is_alive(server));
+}
+
+TEST_CASE("what follows an unknown encoding is not taken for a request [J12]") {
+  const TestServer server;
+  const Reply reply(
+      raw(server,
+          "POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: zip\r\n\r\n"
+          "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+  CHECK(reply.status == 501);
+  CHECK(reply.has("Connection: close"));
+  CHECK(reply.body == "501 Unsupported transfer encoding\n");
 }
 
 TEST_CASE("oversized headers and targets get 431 and do no harm [H18]") {
@@ -204,7 +253,7 @@ TEST_CASE("a client that sends ahead while it waits and leaves is noticed too") 
   CHECK(soon([] { return FakeProfiles::collections_cancelled == 1; }));
 }
 
-TEST_CASE("beyond 64 connections new ones are closed, the others go on [J9]") {
+TEST_CASE("beyond 64 connections every new one is told so, the others go on [J9]") {
   const TestServer server;
   std::vector<std::unique_ptr<Client>> clients;
   for (int i = 0; i < 64; ++i) {
@@ -212,14 +261,108 @@ TEST_CASE("beyond 64 connections new ones are closed, the others go on [J9]") {
     clients.back()->request("GET", "/debug/pprof/heap");
     CHECK(Reply(clients.back()->read_response()).status == 200);
   }
-  const Client late(server.port());
-  CHECK((late.read_all().empty()));
-  clients[0]->request("GET", "/debug/pprof/agent?format=text");
-  const Reply facts(clients[0]->read_response());
-  CHECK(facts.body.find("service.connections_open: 64\n") != std::string::npos);
-  CHECK(facts.body.find("service.connections_over_limit: 1\n") != std::string::npos);
+  {
+    // Some more than are taken from the kernel's queue at a time.
+    std::vector<std::unique_ptr<Client>> late;
+    for (int i = 0; i < 20; ++i) {
+      late.push_back(std::make_unique<Client>(server.port()));
+      late.back()->request("GET", "/debug/pprof/heap");
+    }
+    CHECK(soon([&] { return number_fact(server, "connections_open") == 80; }));
+    for (auto& client : late) {
+      const Reply refusal(client->read_all());
+      CHECK(number_fact(server, "connections_open") <= 80);
+      client.reset();
+      CHECK(refusal.status == 503);
+      CHECK(refusal.has("X-Go-Pprof: 1"));
+      CHECK(refusal.has("Retry-After: 1"));
+      CHECK(refusal.has("Connection: close"));
+      CHECK(refusal.body == "profagent answers 64 connections at a time. Try again.\n");
+    }
+  }
+  CHECK(soon([&] {
+    clients[0]->request("GET", "/debug/pprof/agent?format=text");
+    const Reply facts(clients[0]->read_response());
+    return facts.body.find("service.connections_open: 64\n") != std::string::npos &&
+           facts.body.find("service.connections_over_limit: 20\n") != std::string::npos;
+  }));
   clients.pop_back();
   CHECK(soon([&] { return is_alive(server); }));
+}
+
+TEST_CASE("of 64 connections those without a request give way to new ones, the others do not [J9]") {
+  const TestServer server;
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 64; ++i) clients.push_back(std::make_unique<Client>(server.port()));
+  clients[0]->request("GET", "/debug/pprof/heap?seconds=60");
+  // After the five seconds that a request may take to come.
+  bool is_served = false;
+  for (int i = 0; i < 100 && !is_served; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    is_served = is_alive(server);
+  }
+  CHECK(is_served);
+  CHECK(clients[1]->read_all().empty());
+  CHECK(FakeProfiles::collections_begun == 1);
+  CHECK(FakeProfiles::collections_cancelled == 0);
+}
+
+TEST_CASE("when there is no memory for a client, the next one is served") {
+  const TestServer server;
+  REQUIRE(is_alive(server));
+  REQUIRE(soon([&] { return number_fact(server, "connections_open") == 0; }));  // nobody else asks for memory
+  out_of_memory = &server.service();
+  CHECK(Client(server.port()).read_all().empty());
+  CHECK(out_of_memory == nullptr);
+  CHECK(is_alive(server));
+}
+
+TEST_CASE("a request for which there is no memory costs its own connection and nothing else") {
+  const TestServer server;
+  // Each exception reaches the loop.
+  constexpr int kTimes = 110;
+  const std::int64_t requests = number_fact(server, "requests");
+  const std::int64_t restarts = number_fact(server, "restarts");
+  for (int i = 1; i <= kTimes; ++i) {
+    const Client client(server.port());
+    client.request("POST", "/debug/pprof/symbol", "Transfer-Encoding: chunked\r\n");
+    REQUIRE(soon([&] { return number_fact(server, "requests") == requests + i; }));
+    out_of_memory = &server.service();
+    client.send("20\r\n" + std::string(32, '0') + "\r\n");
+    // At once, and not when the time for a body is over.
+    REQUIRE(client.read_all().empty());
+    REQUIRE(soon([&] { return number_fact(server, "connections_open") == 0; }));
+  }
+  CHECK(number_fact(server, "restarts") == restarts + kTimes);
+  CHECK(is_alive(server));
+}
+
+TEST_CASE("bodies share the memory that there is for them [J11]") {
+  const TestServer server;
+  const std::string header = "Transfer-Encoding: chunked\r\n";
+  const std::int64_t requests = number_fact(server, "requests");
+  {
+    const Client first(server.port());
+    const Client second(server.port());
+    first.request("POST", "/debug/pprof/symbol", header);
+    second.request("POST", "/debug/pprof/symbol", header);
+    REQUIRE(soon([&] { return number_fact(server, "requests") == requests + 2; }));
+    const Reply refusal = ask(server, "POST", "/debug/pprof/symbol", "", "0x1000");
+    CHECK(refusal.status == 503);
+    CHECK(refusal.has("Retry-After: 1"));
+    CHECK(refusal.body == "other requests' bodies take all the memory that there is for them. Try again.\n");
+    CHECK(is_alive(server));
+    first.send("6\r\n0x1000\r\n0\r\n\r\n");
+    CHECK(soon([&] { return ask(server, "POST", "/debug/pprof/symbol", "", "0x1000").status == 200; }));
+  }
+  // Those that have left have given it back.
+  for (int i = 0; i < 3; ++i) {
+    const Client client(server.port());
+    const std::int64_t before = number_fact(server, "requests");
+    client.request("POST", "/debug/pprof/symbol", header);
+    CHECK(soon([&] { return number_fact(server, "requests") == before + 1; }));
+  }
+  CHECK(soon([&] { return ask(server, "POST", "/debug/pprof/symbol", "", "0x1000").status == 200; }));
 }
 
 TEST_CASE("only our own names and pages get answers [J2 J3]") {

@@ -84,7 +84,15 @@ class FakeSource : public service::ProfileSource {
   ProfileKind kind_;
 };
 
-Site make_site() {
+int connect_to(const sockaddr* name, socklen_t length) {
+  const int fd = socket(name->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0 || connect(fd, name, length) != 0) throw std::runtime_error("cannot connect");
+  return fd;
+}
+
+}  // namespace
+
+service::Site make_fake_site() {
   static constexpr std::string_view kAliases[] = {"/debug/fakeprof"};
   Site site;
   for (const ProfileKind& kind : {
@@ -126,14 +134,6 @@ Site make_site() {
   return site;
 }
 
-int connect_to(const sockaddr* name, socklen_t length) {
-  const int fd = socket(name->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0 || connect(fd, name, length) != 0) throw std::runtime_error("cannot connect");
-  return fd;
-}
-
-}  // namespace
-
 TestServer::TestServer(unsigned idle_seconds, service::AccessPolicy access) : idle_seconds_(idle_seconds) {
   char folder[] = "/tmp/profagent-test-XXXXXX";
   folder_ = mkdtemp(folder);
@@ -162,7 +162,7 @@ bool TestServer::start() const {
   service::ServiceOptions options;
   options.listeners = &the_listeners;
   options.create_thread = &pthread_create;
-  options.make_site = &make_site;
+  options.make_site = &make_fake_site;
   options.idle_seconds = idle_seconds_;
   return the_service.start(options);
 }

@@ -24,6 +24,9 @@ struct FakeProfiles {
 // The bytes of the made-up heap snapshot: the magic number of gzip, then a name.
 extern const std::string kHeapBytes;
 
+// What the server shows: heap, allocs, custom (no deltas), broken (throws) and quick (over time).
+service::Site make_fake_site();
+
 class TestServer {
  public:
   explicit TestServer(unsigned idle_seconds = 0, service::AccessPolicy access = {});

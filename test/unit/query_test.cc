@@ -95,4 +95,15 @@ TEST_CASE("addresses take Go's prefixes and underscores") {
   }
 }
 
+TEST_CASE("paths are cleaned as Go does") {
+  for (const auto& [path, clean] :
+       {std::pair("", "/"), std::pair("/", "/"), std::pair("//", "/"), std::pair("a", "/a"),
+        std::pair("/a/", "/a/"), std::pair("/a//", "/a/"), std::pair("/a/.", "/a"), std::pair("/a/..", "/"),
+        std::pair("/../..", "/"), std::pair("/a/b/../c", "/a/c"), std::pair("/..a/.b/c..", "/..a/.b/c.."),
+        std::pair("*", "/*")}) {
+    CAPTURE(path);
+    CHECK(clean_path(path) == clean);
+  }
+}
+
 }  // namespace profagent::service
