@@ -7,6 +7,7 @@
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/threads.h"
 #include "agent/service/delta_collection.h"
+#include "agent/service/since_last.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
 #include "encoder/heap_scale.h"
@@ -26,6 +27,15 @@ constexpr ProfileKind kHeap{
     .name = "heap",
     .sentence =
         "Memory that is in use now, by where it was allocated; and all that was allocated since the start."};
+constexpr ProfileKind kDeltaHeap{
+    .name = "delta_heap",
+    .sentence =
+        "What was allocated since the last request for this page, and all that is in use now. For one "
+        "scraper, such as Alloy.",
+    .timing = Timing::kNow,
+    .is_for_scraper = true};
+// inuse_objects and inuse_space stay as they are, as in Go's godeltaprof.
+constexpr unsigned kInUseColumns = 0b1100;
 constexpr ProfileKind kAllocs{
     .name = "allocs",
     .sentence = "All memory allocated since the start, freed or not, by where it was allocated."};
@@ -134,7 +144,7 @@ std::int64_t as_sampled_at(std::int64_t rate, std::int64_t count, const Row& row
   return static_cast<std::int64_t>(samples);
 }
 
-std::string HeapSource::text(std::int64_t /*debug*/, const Query& /*query*/) {
+std::string HeapSource::text(std::int64_t /*debug*/, const Query& query) {
   const std::vector<Row> rows = read_rows();
   const ReadableStacks stacks(symbolizer_, stacks_of(rows), LeafFrames::kWithoutAllocator);
   const TextFrames frames(stacks);
@@ -164,7 +174,8 @@ std::string HeapSource::text(std::int64_t /*debug*/, const Query& /*query*/) {
                             .records = records,
                             .rate = rate,
                             .statistics = statistics,
-                            .memory_map = memory_map},
+                            .memory_map = memory_map,
+                            .heap_v2 = query.get("format") == "gperftools"},
                            sink);
   return sink.take();
 }
@@ -179,7 +190,13 @@ std::vector<std::unique_ptr<ProfileSource>> make_heap_sources(Symbolizer& symbol
                                                               bool available) {
   std::vector<std::unique_ptr<ProfileSource>> sources;
   sources.push_back(std::make_unique<HeapSource>(kAllocs, "alloc_space", symbolizer, coverage, available));
-  sources.push_back(std::make_unique<HeapSource>(kHeap, "", symbolizer, std::move(coverage), available));
+  sources.push_back(std::make_unique<HeapSource>(kHeap, "", symbolizer, coverage, available));
+  const auto heap = std::make_shared<HeapSource>(kHeap, "", symbolizer, std::move(coverage), available);
+  sources.push_back(make_since_last_source({.kind = kDeltaHeap,
+                                            .snapshot = [heap] { return heap->profile(); },
+                                            .count = [heap] { return heap->count(); },
+                                            .state = [heap] { return heap->state(); },
+                                            .absolute = kInUseColumns}));
   return sources;
 }
 
