@@ -91,11 +91,11 @@ struct SettingView {
   Value current;
   Value default_value;
   std::optional<std::int64_t> min, max;
-  std::vector<std::string> choices;  // of a text that is one of some words
-  bool live = false;                 // may be changed by a PUT
   std::string source;   // "default", "environment", "PUT"; "request" while one has `current` its way
   std::string problem;  // what was wrong with the value in the environment; empty when nothing was
   std::string help;
+  std::vector<std::string> choices;  // of a text that is one of some words
+  bool live = false;                 // may be changed by a PUT
 };
 
 struct SettingChange {

@@ -43,10 +43,10 @@ SettingView view_of(std::string_view name, std::string_view variable, std::strin
           .default_value = std::string(),
           .min = {},
           .max = {},
-          .choices = {},
           .source = source_of(variable),
           .problem = problem_of(variable),
-          .help = std::string(help)};
+          .help = std::string(help),
+          .choices = {}};
 }
 
 SettingView number_view(SettingView view, std::int64_t current, std::int64_t initial, std::int64_t minimum,

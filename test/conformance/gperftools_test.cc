@@ -57,7 +57,7 @@ TEST_CASE("gperftools' pprof reads a CPU profile and finds its functions") {
   CAPTURE(top.err, top.out);
   CHECK(top.ok());
   CHECK(std::regex_search(top.out, std::regex("Total: \\d+ samples\n")));
-  CHECK(std::regex_search(top.out, std::regex("\\d+\\s+\\S+%\\s+\\S+%\\s+\\d+\\s+\\S+%\\s+burn")));
+  CHECK(std::regex_search(top.out, std::regex("\\d+\\s+\\S+%\\s+\\S+%\\s+\\d+\\s+\\S+%\\s+share_")));
 }
 
 TEST_CASE("gperftools' pprof reads where threads wait") {

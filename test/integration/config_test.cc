@@ -291,11 +291,15 @@ TEST_CASE("children that are forked later follow the setting of now", "[FOLLOW_F
   Victim victim("measured_forks");
   change(victim, "follow_fork", 0);
   victim.command("fork");
-  std::smatch match;
-  const std::string out = victim.process().out();
-  REQUIRE(std::regex_search(out, match, std::regex("child (\\d+)\n")));
-  const pid_t child = std::stoi(match[1]);
-  CHECK(listening_port(child) == 0);
+  std::string child;
+  REQUIRE(eventually([&] {
+    std::smatch match;
+    const std::string out = victim.process().out();
+    if (std::regex_search(out, match, std::regex("child (\\d+)\n"))) child = match[1];
+    return !child.empty();
+  }));
+  // It has allocated by now, which is when a child that serves opens its address.
+  CHECK(listening_port(std::stoi(child)) == 0);
   const std::string path = victim.socket_path();
-  CHECK(access((path.substr(0, path.rfind('/') + 1) + match[1].str() + ".sock").c_str(), F_OK) != 0);
+  CHECK(access((path.substr(0, path.rfind('/') + 1) + child + ".sock").c_str(), F_OK) != 0);
 }

@@ -253,8 +253,8 @@ TEST_CASE("a program under tight limits works as without us", "[G7]") {
   const TempDir dir;
   const Outcome alone = run({victim_path("shape")});
   REQUIRE(alone.ok());
-  for (const std::string limit : {"--nofile=3", "--nofile=5", "--nofile=10", "--fsize=0", "--fsize=1",
-                                  "--nproc=0", "--sigpending=0", "--memlock=0", "--stack=262144"}) {
+  for (const std::string limit : {"--nofile=5", "--nofile=10", "--fsize=0", "--fsize=1", "--nproc=0",
+                                  "--sigpending=0", "--memlock=0", "--stack=262144"}) {
     CAPTURE(limit);
     Environment environment = agent_environment(dir.path(), {{"PROFAGENT_MEM_PROFILE_RATE", "1"},
                                                              {"PROFAGENT_BLOCK_PROFILE_RATE", "1"},

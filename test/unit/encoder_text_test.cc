@@ -99,7 +99,8 @@ TEST_CASE("clients always see four columns: equal totals are told apart by one")
 }
 
 TEST_CASE("gperftools' form of the heap has the rate itself") {
-  const HeapText text{.frames = kFrames, .records = {}, .rate = 524288, .statistics = {}, .memory_map = {}, .heap_v2 = true};
+  const HeapText text{
+      .frames = kFrames, .records = {}, .rate = 524288, .statistics = {}, .memory_map = {}, .heap_v2 = true};
   CHECK(first_line(written<HeapText>(write_heap_text, text)) == "heap profile: 0: 0 [0: 1] @ heap_v2/524288");
 }
 
