@@ -80,8 +80,13 @@ void read_text(std::atomic<const char*>& setting, Row row, const char* const* en
 }  // namespace
 
 std::string_view choice_at(std::string_view words, std::int64_t position) noexcept {
-  for (; position > 0; --position) words.remove_prefix(words.find(' ') + 1);
-  return words.substr(0, words.find(' '));
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i <= words.size(); ++i) {
+    if (i < words.size() && words[i] != ' ') continue;
+    if (position-- == 0) return words.substr(begin, i - begin);
+    begin = i + 1;
+  }
+  return {};
 }
 
 std::int64_t choice_of(std::string_view words, std::string_view word) noexcept {

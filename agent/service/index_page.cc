@@ -22,8 +22,8 @@ std::vector<Row> sorted_rows(const Site& site, std::span<const PageView> pages) 
   for (const auto& source : site.profiles) {
     const ProfileKind& kind = source->kind();
     const bool is_for_people = !kind.is_for_scraper;
-    rows.push_back({kind.name, kind.sentence, source->count(), is_for_people ? source->state() : std::string(),
-                    is_for_people});
+    rows.push_back({kind.name, kind.sentence, source->count(),
+                    is_for_people ? source->state() : std::string(), is_for_people});
   }
   for (const PageView& page : pages) rows.push_back({page.name, page.sentence, 0, {}, false});
   std::sort(rows.begin(), rows.end(),

@@ -94,8 +94,8 @@ struct SettingView {
   std::string source;   // "default", "environment", "PUT"; "request" while one has `current` its way
   std::string problem;  // what was wrong with the value in the environment; empty when nothing was
   std::string help;
-  std::vector<std::string> choices;  // of a text that is one of some words
-  bool live = false;                 // may be changed by a PUT
+  std::vector<std::string> choices = {};  // of a text that is one of some words
+  bool live = false;                      // may be changed by a PUT
 };
 
 struct SettingChange {

@@ -92,7 +92,7 @@ Environment default_addresses(const TempDir& runtime_dir) {
   return {{"PROFAGENT_ADDR", ""}, {"XDG_RUNTIME_DIR", runtime_dir.path()}};
 }
 
-// nginx with two workers, in the foreground.
+// nginx with two workers, in the foreground. It listens on no port, so that those there are are ours.
 class Nginx {
  public:
   Nginx() {
@@ -104,7 +104,7 @@ class Nginx {
                "daemon off; master_process on; worker_processes 2; pid " + dir_.file("pid") + ";\n" +
                    (geteuid() == 0 ? "user root;\n" : "") +
                    "events { worker_connections 64; }\nhttp { access_log off; " + paths +
-                   "server { listen 127.0.0.1:" + std::to_string(free_port()) + "; } }\n");
+                   "server { listen unix:" + dir_.file("http.sock") + "; } }\n");
     victim_ = std::make_unique<Victim>("nginx", Arguments{"-c", dir_.file("nginx.conf"), "-p", dir_.path(),
                                                           "-e", dir_.file("logs/error.log")});
   }

@@ -111,9 +111,9 @@ Site make_site() {
   site.settings = [] {
     return std::vector<service::SettingView>{
         {"mem_profile_rate", "PROFAGENT_MEM_PROFILE_RATE", std::int64_t{1}, std::int64_t{524288}, 0,
-         std::nullopt, "environment", "", "Mean bytes.", {}},
+         std::nullopt, "environment", "", "Mean bytes."},
         {"log", "PROFAGENT_LOG", std::string("\xff"), std::string("silent"), std::nullopt, std::nullopt,
-         "default", "", "Log level.", {}}};
+         "default", "", "Log level."}};
   };
   site.facts = [] { return the_service.facts(); };
   site.access = the_access;
