@@ -31,10 +31,10 @@
 #include "agent/safe/thread_status.h"
 #include "agent/safe/threads.h"
 #include "agent/safe/unwind.h"
+#include "agent/service/access_token.h"
 #include "agent/service/listen.h"
 #include "agent/service/own_memory.h"
 #include "agent/service/server.h"
-#include "agent/service/symbol_wish.h"
 #include "agent/site.h"
 #include "agent/wake.h"
 #include "hooks/memory.h"
@@ -58,6 +58,8 @@ struct Agent {
   service::Service service;
   std::string_view cmdline;
   const char* runtime_dir = "";
+  service::Token token;
+  std::int64_t started_at = 0;
   std::int64_t filters_at_load = -1;
   pid_t pid = 0;  // of the process that on_load or on_fork_child ran in
   std::uint64_t forks = 0;
@@ -99,16 +101,45 @@ std::int64_t filters_at_load() {
   return safe::read_thread_status(safe::sys::gettid(), status) ? status.filters : -1;
 }
 
+// At load, and when a client has changed a setting. The rates of the contention profiles are not here:
+// requests have a say in them.
+void follow_settings() noexcept {
+  safe::arena.set_limit(static_cast<std::size_t>(safe::settings.max_memory.load(std::memory_order_relaxed)));
+  const auto rate =
+      static_cast<std::uint64_t>(safe::settings.mem_profile_rate.load(std::memory_order_relaxed));
+  if (!agent.heap.available || rate == safe::heap_recorder.rate()) return;
+  hooks::watch_frees();
+  safe::heap_recorder.set_rate(rate);
+}
+
+void follow_contention_settings() noexcept {
+  const std::int64_t fraction = safe::settings.mutex_profile_fraction.load(std::memory_order_relaxed);
+  safe::ContentionLabels labels = safe::contention_labels();
+  const bool needs_waiters = fraction != 0 || labels.holders;
+  const bool has_waiters = !needs_waiters || safe::lock_waiters.prepare();
+  labels.holders = labels.holders && has_waiters;
+  safe::contention_recorder.set_labels(labels);
+  safe::contention_recorder.set_block_rate(safe::settings.block_profile_rate.load(std::memory_order_relaxed));
+  safe::contention_recorder.set_mutex_fraction(has_waiters ? fraction : 0);
+}
+
+void on_settings_changed() noexcept {
+  follow_settings();
+  log(LogLevel::kInfo, {"a client has changed settings"});
+}
+
 service::Site make_service_site() {
   safe::thread_state.is_agent = true;
   return make_site({.info = {.program = agent.program.name,
+                             .started_at = agent.started_at,
                              .heap_coverage = agent.heap.sentence,
-                             .listener_problems = std::string(agent.listeners.problems())},
+                             .heap_available = agent.heap.available,
+                             .asking_signal = asking_signal},
                     .service_facts = [] { return agent.service.facts(); },
-                    .heap_available = agent.heap.available,
+                    .follow_settings = on_settings_changed,
                     .cmdline = std::string(agent.cmdline),
-                    .filters_at_load = agent.filters_at_load,
-                    .asking_signal = asking_signal});
+                    .token = std::string(agent.token.view()),
+                    .filters_at_load = agent.filters_at_load});
 }
 
 // A vfork child shares our memory but is another process: our thread is its parent's.
@@ -164,25 +195,35 @@ void on_wake_signal_moved() noexcept {
   safe::HeapRecorder::look_soon();
 }
 
-void check_symbols_setting() noexcept {
-  const char* const word = safe::settings.symbols.load(std::memory_order_relaxed);
-  if (*word != '\0' && !service::parse_symbol_detail(word)) safe::report_setting("PROFAGENT_SYMBOLS", word);
+std::int64_t unix_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return now.tv_sec;
+}
+
+service::Remote look_for_token() {
+  agent.token.clear();
+  if (safe::settings.allow_remote.load(std::memory_order_relaxed) == 0) return service::Remote::kForbidden;
+  service::ProblemText problem;
+  if (service::read_token(safe::settings.token_file.load(std::memory_order_relaxed), &agent.token, &problem))
+    return service::Remote::kAllowed;
+  safe::report_setting("PROFAGENT_TOKEN_FILE", problem.c_str());
+  log(LogLevel::kError, {"PROFAGENT_TOKEN_FILE ", problem.view(), "; remote clients are not served"});
+  return service::Remote::kLacksToken;
 }
 
 void open_listeners() noexcept {
   utsname host{};
   uname(&host);
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
   const service::AddressFacts facts{
       .pid = safe::sys::getpid(),
       .uid = static_cast<uid_t>(safe::sys::call(SYS_geteuid)),
       .executable = agent.program.name,
       .host = host.nodename,
-      .unix_time = static_cast<std::uint64_t>(now.tv_sec),
+      .unix_time = static_cast<std::uint64_t>(unix_seconds()),
       .counter = agent.forks,
       .runtime_dir = agent.runtime_dir,
-      .allow_remote = safe::settings.allow_remote.load(std::memory_order_relaxed) != 0,
+      .remote = look_for_token(),
   };
   service::AddressList addresses;
   service::ProblemText problems;
@@ -251,11 +292,13 @@ void on_fork_child() noexcept {
   safe::lock_waiters.forget_after_fork();
   // What a request of the parent's has asked for ends with it.
   const bool serves = safe::settings.follow_fork.load(std::memory_order_relaxed) != 0;
-  safe::contention_recorder.set_labels(false, false);
-  safe::contention_recorder.set_block_rate(
-      serves ? safe::settings.block_profile_rate.load(std::memory_order_relaxed) : 0);
-  safe::contention_recorder.set_mutex_fraction(
-      serves ? safe::settings.mutex_profile_fraction.load(std::memory_order_relaxed) : 0);
+  if (serves) {
+    follow_contention_settings();
+  } else {
+    safe::contention_recorder.set_labels({});
+    safe::contention_recorder.set_block_rate(0);
+    safe::contention_recorder.set_mutex_fraction(0);
+  }
   safe::creation_recorder.forget_after_fork();
   safe::thread_asks.forget_after_fork();
   hooks::forget_births_after_fork();
@@ -285,11 +328,8 @@ safe::ClockFunction find_clock() noexcept {
   hooks::leave_frees_alone();
   if (helper::is_own_program()) return;
   safe::read_settings(environment);
-  safe::arena.set_limit(static_cast<std::size_t>(safe::settings.max_memory.load(std::memory_order_relaxed)));
   agent.program = identify_program();
   if (agent.program.role == Role::kInert) return;
-  open_log();
-  check_symbols_setting();
   if (agent.program.role == Role::kDormant) {
     log(LogLevel::kInfo, {agent.program.name, " is not profiled: ", agent.program.reason});
     return;
@@ -302,21 +342,14 @@ safe::ClockFunction find_clock() noexcept {
   agent.runtime_dir = copy(safe::find_variable(environment, "XDG_RUNTIME_DIR"));
   agent.heap = find_heap_coverage();
   log(LogLevel::kInfo, {agent.heap.sentence});
-  const auto rate =
-      static_cast<std::uint64_t>(safe::settings.mem_profile_rate.load(std::memory_order_relaxed));
-  if (agent.heap.available && rate != 0) {
-    hooks::watch_frees();
-    safe::heap_recorder.set_rate(rate);
-  }
-
-  const std::int64_t fraction = safe::settings.mutex_profile_fraction.load(std::memory_order_relaxed);
-  if (fraction == 0 || safe::lock_waiters.prepare()) safe::contention_recorder.set_mutex_fraction(fraction);
-  safe::contention_recorder.set_block_rate(safe::settings.block_profile_rate.load(std::memory_order_relaxed));
+  follow_settings();
+  follow_contention_settings();
 
   safe::creation_recorder.start();
 
   agent.filters_at_load = filters_at_load();
   agent.pid = safe::sys::getpid();
+  agent.started_at = unix_seconds();
   open_listeners();
   if (!agent.listeners.any()) return;
   safe::threads.let_waiters_claim(true);

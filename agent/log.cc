@@ -1,8 +1,10 @@
 #include "agent/log.h"
 
-#include <cstring>
+#include <cstdint>
 
 #include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "agent/safe/settings.h"
 #include "agent/safe/sys.h"
@@ -13,8 +15,10 @@ namespace {
 
 namespace sys = safe::sys;
 
-constinit LogLevel highest = LogLevel::kSilent;
-constexpr std::string_view kNames[] = {"silent", "error", "info", "debug"};
+// The words of the row of settings.def.
+LogLevel highest() {
+  return static_cast<LogLevel>(safe::settings.log.load(std::memory_order_relaxed));
+}
 
 const char* file_name() {
   return safe::settings.log_file.load(std::memory_order_relaxed);
@@ -36,33 +40,35 @@ class Line {
   }
   void write_to(int fd) {
     text_[size_] = '\n';
+    if (!has_room(fd)) return;
     sys::call(SYS_write, fd, reinterpret_cast<long>(text_), static_cast<long>(size_ + 1));
   }
 
  private:
+  // Beyond RLIMIT_FSIZE a write raises SIGXFSZ, which ends the program.
+  [[nodiscard]] bool has_room(int fd) const {
+    struct stat file = {};
+    rlimit64 limit = {};
+    if (sys::call(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, reinterpret_cast<long>(&limit)) < 0 ||
+        limit.rlim_cur == RLIM64_INFINITY || sys::call(SYS_fstat, fd, reinterpret_cast<long>(&file)) < 0 ||
+        !S_ISREG(file.st_mode)) {
+      return true;
+    }
+    return static_cast<std::uint64_t>(file.st_size) + size_ + 1 <= limit.rlim_cur;
+  }
+
   char text_[1024];
   std::size_t size_ = 0;
 };
 
 }  // namespace
 
-void open_log() noexcept {
-  const char* wanted = safe::settings.log.load(std::memory_order_relaxed);
-  if (*wanted == '\0') return;
-  for (std::size_t i = 0; i < std::size(kNames); ++i) {
-    if (kNames[i] != wanted) continue;
-    highest = static_cast<LogLevel>(i);
-    return;
-  }
-  safe::report_setting("PROFAGENT_LOG", wanted);
-}
-
 bool logs_to_stderr() noexcept {
-  return highest != LogLevel::kSilent && *file_name() == '\0';
+  return highest() != LogLevel::kSilent && *file_name() == '\0';
 }
 
 void log(LogLevel level, std::initializer_list<std::string_view> parts) noexcept {
-  if (level == LogLevel::kSilent || level > highest) return;
+  if (level == LogLevel::kSilent || level > highest()) return;
   Line line;
   line.add("profagent[");
   line.add(sys::getpid());

@@ -10,9 +10,6 @@ namespace profagent {
 
 enum class LogLevel { kSilent, kError, kInfo, kDebug };
 
-// Reads the settings; call once. An unknown level is reported as a setting's problem.
-void open_log() noexcept;
-
 // One line: "profagent[PID]: " and the parts.
 void log(LogLevel level, std::initializer_list<std::string_view> parts) noexcept;
 

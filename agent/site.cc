@@ -16,13 +16,30 @@
 
 namespace profagent {
 
+namespace {
+
+// Whatever a request has its way with at the moment.
+std::vector<service::RequestedSetting> requested_settings(const service::ContentionRates& rates) {
+  std::vector<service::RequestedSetting> requested;
+  if (const auto rate = rates.requested(service::ContentionKind::kBlock))
+    requested.push_back({"block_profile_rate", *rate});
+  if (const auto rate = rates.requested(service::ContentionKind::kMutex))
+    requested.push_back({"mutex_profile_fraction", *rate});
+  const std::int64_t hertz = service::cpu_rate();
+  if (hertz != 0 && hertz != safe::settings.cpu_profile_rate.load(std::memory_order_relaxed))
+    requested.push_back({"cpu_profile_rate", hertz});
+  return requested;
+}
+
+}  // namespace
+
 service::Site make_site(SiteParts parts) {
   // What the site's parts share lives as long as the last of them.
   struct Shared {
     explicit Shared(SiteParts& parts)
         : info(std::move(parts.info)),
           cpu_sampler(parts.filters_at_load),
-          thread_watch(parts.asking_signal, parts.filters_at_load) {}
+          thread_watch(info.asking_signal, parts.filters_at_load) {}
     service::AgentInfo info;
     service::SymbolSources symbols;
     service::CpuSampler cpu_sampler;
@@ -33,7 +50,7 @@ service::Site make_site(SiteParts parts) {
 
   service::Site site;
   site.profiles =
-      service::make_heap_sources(shared->symbols, shared->info.heap_coverage, parts.heap_available);
+      service::make_heap_sources(shared->symbols, shared->info.heap_coverage, shared->info.heap_available);
   site.profiles.push_back(service::make_cpu_source(shared->symbols, shared->cpu_sampler));
   for (auto& source : service::make_contention_sources(shared->symbols, shared->contention_rates)) {
     site.profiles.push_back(std::move(source));
@@ -52,10 +69,13 @@ service::Site make_site(SiteParts parts) {
     }
     return names;
   };
-  site.settings = service::setting_views;
-  site.change_settings = [shared](std::span<const service::SettingChange> changes) {
-    std::string problem = service::change_settings(changes);
-    if (problem.empty()) shared->contention_rates.update();
+  site.settings = [shared] { return service::setting_views(requested_settings(shared->contention_rates)); };
+  site.change_settings = [shared,
+                          follow = parts.follow_settings](std::span<const service::SettingChange> changes) {
+    std::string problem = service::change_settings(shared->info, changes);
+    if (!problem.empty()) return problem;
+    shared->contention_rates.update();
+    follow();
     return problem;
   };
   site.facts = [shared, service_facts = std::move(parts.service_facts)] {
@@ -71,6 +91,7 @@ service::Site make_site(SiteParts parts) {
   site.tend = [shared] { return shared->symbols.source_lines.tend(); };
   site.access =
       service::parse_allowed_uids(safe::settings.allow_uids.load(std::memory_order_relaxed), nullptr);
+  site.access.bearer_token = std::move(parts.token);
   return site;
 }
 

@@ -15,10 +15,11 @@ namespace profagent {
 struct SiteParts {
   service::AgentInfo info;
   std::function<std::vector<service::Fact>()> service_facts;
-  bool heap_available = false;
+  // Brings into force what settings say that our thread does not look after.
+  void (*follow_settings)() noexcept = nullptr;
   std::string cmdline;
+  std::string token;  // that remote clients must show
   std::int64_t filters_at_load = -1;
-  int (*asking_signal)() noexcept = nullptr;  // see agent/wake.h
 };
 
 // Throws std::bad_alloc.

@@ -62,13 +62,21 @@ struct SampleView {
 // The sums of like samples over both snapshots, before anything is copied: most of them are zero.
 class Difference {
  public:
-  explicit Difference(std::size_t width) : width_(width) {}
+  Difference(std::size_t width, unsigned absolute) : width_(width), absolute_(absolute) {}
 
-  template <typename Operation>
-  void account(const Profile& profile, Operation operation) {
+  void add(const Profile& profile) {
     for (std::size_t i = 0; i < profile.sample_count(); ++i) {
       const std::span<std::int64_t> sums = values_of(position_of({profile, i}));
-      std::ranges::transform(sums, profile.values(i), sums.begin(), operation);
+      std::ranges::transform(sums, profile.values(i), sums.begin(), wrapping_add);
+    }
+  }
+
+  void subtract(const Profile& profile) {
+    for (std::size_t i = 0; i < profile.sample_count(); ++i) {
+      const std::span<std::int64_t> sums = values_of(position_of({profile, i}));
+      const std::span<const std::int64_t> values = profile.values(i);
+      for (std::size_t type = 0; type < width_; ++type)
+        if ((absolute_ >> type & 1) == 0) sums[type] = wrapping_subtract(sums[type], values[type]);
     }
   }
 
@@ -96,6 +104,7 @@ class Difference {
   }
 
   std::size_t width_;
+  unsigned absolute_;
   std::vector<SampleView> views_;
   std::vector<std::int64_t> values_;
   HashIndex index_;
@@ -209,7 +218,7 @@ void copy_header(const Profile& before, const Profile& after, Profile& result) {
 
 }  // namespace
 
-Profile delta(const Profile& before, const Profile& after) {
+Profile delta(const Profile& before, const Profile& after, unsigned absolute) {
   require_same_types(before, after);
   Profile result(sample_types(before));
   copy_header(before, after, result);
@@ -222,9 +231,9 @@ Profile delta(const Profile& before, const Profile& after) {
     from_before.copy(MappingIndex{0});
   }
 
-  Difference difference(result.sample_types().size());
-  difference.account(after, wrapping_add);  // first, so that its description of a stack is the one copied
-  difference.account(before, wrapping_subtract);
+  Difference difference(result.sample_types().size(), absolute);
+  difference.add(after);  // first, so that its description of a stack is the one copied
+  difference.subtract(before);
   difference.for_each_changed([&](const SampleView& view, std::span<const std::int64_t> values) {
     Copier& copier = &view.profile == &after ? from_after : from_before;
     copier.copy_sample(view.sample, values);

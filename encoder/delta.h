@@ -12,6 +12,9 @@ namespace profagent::encoder {
 // period and the default sample type those of `before`; the duration is the time between the two, at least 1
 // ns: readers know a delta by a duration above 0, and a clock may have been set back. Throws
 // std::invalid_argument when the sample types differ.
-[[nodiscard]] Profile delta(const Profile& before, const Profile& after);
+//
+// Bit i of `absolute` leaves the values of sample type i as they are in `after`; a sample in which the others
+// did not change is then left out only when these are 0.
+[[nodiscard]] Profile delta(const Profile& before, const Profile& after, unsigned absolute = 0);
 
 }  // namespace profagent::encoder

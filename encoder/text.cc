@@ -212,8 +212,8 @@ void write_heap_text(const HeapText& text, Sink& sink) {
   TextWriter writer(text.frames, sink);
   writer.line() += "heap profile: ";
   append_heap_counts(writer.line(), total);
-  writer.line() += " heap/";
-  append_number(writer.line(), 2 * text.rate);
+  writer.line() += text.heap_v2 ? " heap_v2/" : " heap/";
+  append_number(writer.line(), text.heap_v2 ? text.rate : 2 * text.rate);
   writer.end_line();
   const auto larger = [](const HeapTextRecord& a, const HeapTextRecord& b) {
     return std::pair(a.inuse_bytes, a.alloc_bytes) > std::pair(b.inuse_bytes, b.alloc_bytes);

@@ -47,6 +47,7 @@ struct HeapText {
   std::int64_t rate = 0;                      // mean bytes between samples; the header shows twice that
   std::span<const TextStatistic> statistics;  // printed as "# key = value"
   std::string_view memory_map;                // lines of /proc/self/maps; empty: no such section
+  bool heap_v2 = false;                       // gperftools' newer form, whose header shows the rate itself
 };
 // Records come out by bytes in use, the largest first. The header's totals are of the records; its allocated
 // bytes are one too high when they equal those in use, or clients would take the four columns for two.

@@ -40,9 +40,13 @@ test                   sqlite3              sqlite3
 test                   curl                 curl
 test                   xz-utils             xz
 test                   memcached            memcached
+test                   python3-prometheus-client
+test                   google-perftools     google-pprof
 long                   mariadb-server       mariadbd
 long                   sysbench             sysbench
 long                   rustc                rustc
+long                   chromium             chromium
+long                   chromium-driver      chromedriver
 test,demo              redis-server         redis-server
 test,demo              redis-tools          redis-benchmark
 test,demo              golang-go            go

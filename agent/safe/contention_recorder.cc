@@ -7,6 +7,7 @@
 #include "agent/safe/counters.h"
 #include "agent/safe/random.h"
 #include "agent/safe/record_stack.h"
+#include "agent/safe/settings.h"
 #include "agent/safe/stack_table.h"
 #include "agent/safe/thread_state.h"
 #include "agent/safe/threads.h"
@@ -70,9 +71,15 @@ void ContentionRecorder::set_mutex_fraction(std::int64_t fraction) noexcept {
   update();
 }
 
-void ContentionRecorder::set_labels(bool locks, bool holders) noexcept {
-  label_locks_.store(locks, std::memory_order_relaxed);
-  label_holders_.store(holders, std::memory_order_relaxed);
+ContentionLabels contention_labels() noexcept {
+  // The words stand for the numbers of their two bits: none, lock, holder, both.
+  const std::int64_t bits = settings.contention_labels.load(std::memory_order_relaxed);
+  return {.locks = (bits & 1) != 0, .holders = (bits & 2) != 0};
+}
+
+void ContentionRecorder::set_labels(const ContentionLabels& labels) noexcept {
+  label_locks_.store(labels.locks, std::memory_order_relaxed);
+  label_holders_.store(labels.holders, std::memory_order_relaxed);
   update();
 }
 

@@ -32,6 +32,14 @@ struct Charge {
   std::int64_t fraction = 1;  // it stands for so many
 };
 
+// What rows tell apart besides stacks and kinds of waits.
+struct ContentionLabels {
+  bool locks = false;    // the address of what was waited for
+  bool holders = false;  // who gave it back
+};
+// The setting's.
+[[nodiscard]] ContentionLabels contention_labels() noexcept;
+
 class ContentionRecorder {
  public:
   // ns: a wait of that length or longer is always recorded, a shorter one with the probability length / rate
@@ -40,8 +48,8 @@ class ContentionRecorder {
   // One contended unlock in so many is recorded, and counts for all of them. 0: off; below 0: as it was, as
   // in Go. Our thread.
   void set_mutex_fraction(std::int64_t fraction) noexcept;
-  // Whether rows tell locks, and their holders, apart. Our thread.
-  void set_labels(bool locks, bool holders) noexcept;
+  // Our thread.
+  void set_labels(const ContentionLabels& labels) noexcept;
 
   [[nodiscard]] std::int64_t block_rate() const noexcept {
     return block_rate_.load(std::memory_order_relaxed);

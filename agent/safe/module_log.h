@@ -25,6 +25,8 @@ struct SeenModule {
 
 class ModuleLog {
  public:
+  static constexpr std::uint32_t kMaxModules = 2048;
+
   // Makes sure that the module of every pc is in the log. Returns size(): a pc of this stack belongs to the
   // newest module below that index that contains it.
   std::uint32_t note(std::span<const Pc> pcs) noexcept;
@@ -39,8 +41,6 @@ class ModuleLog {
   }
 
  private:
-  static constexpr std::uint32_t kMaxModules = 2048;
-
   SeenModule* find(Pc pc, std::uint32_t unloads) const noexcept;
   SeenModule* add(Pc pc, std::uint32_t unloads) noexcept;
 

@@ -59,6 +59,16 @@ void read_number(Setting& setting, Row row, const char* const* environment, cons
   given[static_cast<std::size_t>(row)] = true;
 }
 
+void read_choice(Setting& setting, Row row, const char* const* environment, const char* variable,
+                 std::string_view words) {
+  const char* text = find_variable(environment, variable);
+  if (text == nullptr || *text == '\0') return;
+  const std::int64_t position = choice_of(words, text);
+  if (position < 0) return report_setting(variable, text);
+  setting.store(position, std::memory_order_relaxed);
+  given[static_cast<std::size_t>(row)] = true;
+}
+
 void read_text(std::atomic<const char*>& setting, Row row, const char* const* environment,
                const char* variable) {
   const char* text = find_variable(environment, variable);
@@ -68,6 +78,22 @@ void read_text(std::atomic<const char*>& setting, Row row, const char* const* en
 }
 
 }  // namespace
+
+std::string_view choice_at(std::string_view words, std::int64_t position) noexcept {
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i <= words.size(); ++i) {
+    if (i < words.size() && words[i] != ' ') continue;
+    if (position-- == 0) return words.substr(begin, i - begin);
+    begin = i + 1;
+  }
+  return {};
+}
+
+std::int64_t choice_of(std::string_view words, std::string_view word) noexcept {
+  for (std::int64_t position = last_choice(words); position >= 0; --position)
+    if (choice_at(words, position) == word) return position;
+  return -1;
+}
 
 const char* find_variable(const char* const* environment, std::string_view name) noexcept {
   for (; environment != nullptr && *environment != nullptr; ++environment) {
@@ -82,6 +108,8 @@ const char* find_variable(const char* const* environment, std::string_view name)
 void read_settings(const char* const* environment) noexcept {
 #define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help) \
   read_number(settings.name, Row::name, environment, variable, minimum, maximum);
+#define PROFAGENT_LIVE_CHOICE(name, variable, words, help) \
+  read_choice(settings.name, Row::name, environment, variable, words);
 #define PROFAGENT_TEXT(name, variable, help) read_text(settings.name, Row::name, environment, variable);
 #include "agent/safe/settings.def"
 #undef PROFAGENT_NUMBER
@@ -118,6 +146,17 @@ ChangeResult can_change(std::string_view setting_name, std::int64_t value, Bound
 #undef PROFAGENT_NUMBER
 #undef PROFAGENT_TEXT
   return ChangeResult::kUnknown;
+}
+
+std::string_view choices_of(std::string_view setting_name) noexcept {
+#define PROFAGENT_LIVE_CHOICE(name, variable, words, help) \
+  if (setting_name == #name) return words;
+#define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help)
+#define PROFAGENT_TEXT(name, variable, help)
+#include "agent/safe/settings.def"
+#undef PROFAGENT_NUMBER
+#undef PROFAGENT_TEXT
+  return {};
 }
 
 void change(std::string_view setting_name, std::int64_t value) noexcept {

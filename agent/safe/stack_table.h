@@ -28,6 +28,8 @@ struct InternedStack {
 
 class StackTable {
  public:
+  static constexpr std::size_t kMaxStacks = std::size_t{1} << 17;
+
   // `hash` is hash_stack(pcs). An empty stack is kNoStack.
   [[nodiscard]] StackId intern(std::span<const Pc> pcs, std::uint64_t hash) noexcept;
 
@@ -37,7 +39,7 @@ class StackTable {
   [[nodiscard]] std::size_t size() const noexcept;
 
  private:
-  static constexpr std::size_t kSlots = std::size_t{1} << 17;
+  static constexpr std::size_t kSlots = kMaxStacks;
   static constexpr std::size_t kMaxProbes = 64;
   static constexpr std::size_t kSegmentSize = 1024;
   static constexpr std::size_t kSegments = kSlots / kSegmentSize;

@@ -28,6 +28,27 @@ bool equal_in_constant_time(std::string_view left, std::string_view right) noexc
   return difference == 0;
 }
 
+// Empty when it is not base64, which no token is.
+std::string decode_base64(std::string_view text) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  constexpr unsigned kBitsOfDigit = 6;
+  constexpr unsigned kBitsOfByte = 8;
+  while (text.ends_with('=')) text.remove_suffix(1);
+  std::string bytes;
+  unsigned held = 0;
+  unsigned bits = 0;
+  for (const char c : text) {
+    const std::size_t digit = kDigits.find(c);
+    if (digit == std::string_view::npos) return {};
+    held = (held << kBitsOfDigit | static_cast<unsigned>(digit)) & 0xffff;
+    bits += kBitsOfDigit;
+    if (bits < kBitsOfByte) continue;
+    bits -= kBitsOfByte;
+    bytes += static_cast<char>(held >> bits & 0xff);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 AccessPolicy parse_allowed_uids(std::string_view text, std::string* problem) {
@@ -64,15 +85,25 @@ std::optional<std::string> refuse_peer(const AccessPolicy& policy, const PeerUse
 }
 
 std::optional<std::string> refuse_token(const AccessPolicy& policy, std::string_view authorization) {
-  constexpr std::string_view kScheme = "Bearer ";
   if (policy.bearer_token.empty()) {
     return "profagent serves remote clients only with a token, and it has been given none; ask on loopback.";
   }
-  const bool is_bearer = equal_ignoring_case(authorization.substr(0, kScheme.size()), kScheme);
-  if (is_bearer && equal_in_constant_time(authorization.substr(kScheme.size()), policy.bearer_token)) {
-    return std::nullopt;
+  const auto credentials = [&](std::string_view scheme) -> std::optional<std::string_view> {
+    if (!equal_ignoring_case(authorization.substr(0, scheme.size()), scheme)) return std::nullopt;
+    return authorization.substr(scheme.size());
+  };
+  std::string shown;
+  if (const auto bearer = credentials("Bearer ")) {
+    shown = *bearer;
+  } else if (const auto basic = credentials("Basic ")) {
+    const std::string user_and_password = decode_base64(*basic);
+    const std::size_t colon = user_and_password.find(':');
+    if (colon != std::string::npos) shown = user_and_password.substr(colon + 1);
   }
-  return "profagent wants the header \"Authorization: Bearer TOKEN\" with the token that it was given.";
+  if (equal_in_constant_time(shown, policy.bearer_token)) return std::nullopt;
+  return "profagent wants the token of PROFAGENT_TOKEN_FILE, in the header \"Authorization: Bearer TOKEN\" "
+         "or "
+         "as a password: go tool pprof http://x:TOKEN@host:port/debug/pprof/heap";
 }
 
 bool is_own_host(std::string_view host) noexcept {

@@ -16,7 +16,7 @@ namespace profagent::service {
 struct AccessPolicy {
   bool any_uid = false;
   std::vector<uid_t> uids;  // besides our own and root
-  // For listeners that are not on loopback, where no uid can be known. Empty: those refuse everybody.
+  // For clients of other machines, whose uid cannot be known. Empty: those are refused.
   std::string bearer_token;
 };
 
@@ -38,7 +38,8 @@ struct PeerUser {
 [[nodiscard]] std::optional<std::string> refuse_peer(const AccessPolicy& policy, const PeerUser& peer,
                                                      uid_t own_uid);
 
-// For remote peers: the Authorization header must carry the token.
+// For remote peers: the Authorization header must carry the token, as a bearer or, since go tool pprof sends
+// nothing else, as the password of http://anything:TOKEN@host/.
 [[nodiscard]] std::optional<std::string> refuse_token(const AccessPolicy& policy,
                                                       std::string_view authorization);
 

@@ -11,12 +11,15 @@
 #include "agent/safe/settings.h"
 #include "agent/service/delta_collection.h"
 #include "agent/service/hex.h"
+#include "agent/service/since_last.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
 #include "encoder/pprof.h"
 #include "encoder/text.h"
 
 namespace profagent::service {
+
+using safe::ContentionLabels;
 
 namespace {
 
@@ -50,6 +53,17 @@ const ContentionProfile kMutex{
     .text = encoder::ContentionText::Kind::kMutex,
     .variable = "PROFAGENT_MUTEX_PROFILE_FRACTION",
     .setting = "mutex_profile_fraction"};
+
+constexpr ProfileKind kDeltaBlock{
+    .name = "delta_block",
+    .sentence = "What block has gained since the last request for this page. For one scraper, such as Alloy.",
+    .timing = Timing::kNow,
+    .is_for_scraper = true};
+constexpr ProfileKind kDeltaMutex{
+    .name = "delta_mutex",
+    .sentence = "What mutex has gained since the last request for this page. For one scraper, such as Alloy.",
+    .timing = Timing::kNow,
+    .is_for_scraper = true};
 
 struct Row {
   safe::ContentionKey key;
@@ -107,13 +121,8 @@ std::string_view holder_name(const ReadableStacks& stacks, std::span<const std::
 }
 
 // `?labels=lock,holder`
-struct Labels {
-  bool locks = false;
-  bool holders = false;
-};
-
-Labels parse_labels(std::string_view text) {
-  Labels labels;
+ContentionLabels parse_labels(std::string_view text) {
+  ContentionLabels labels = safe::contention_labels();
   while (!text.empty()) {
     const std::size_t comma = text.find(',');
     const std::string_view name = text.substr(0, comma);
@@ -155,7 +164,7 @@ class ContentionSource final : public ProfileSource {
   std::unique_ptr<Collection> begin(double seconds, const Query& query) override;
 
   [[nodiscard]] Reading read() const { return read_rows(what_.buckets); }
-  [[nodiscard]] encoder::Profile profile(const Reading& reading, const Labels& labels,
+  [[nodiscard]] encoder::Profile profile(const Reading& reading, const ContentionLabels& labels,
                                          const SymbolWish& wish);
 
  private:
@@ -170,7 +179,7 @@ class ContentionSource final : public ProfileSource {
 class ContentionDelta final : public Collection {
  public:
   ContentionDelta(ContentionSource& source, ContentionRates& rates, ContentionKind kind, std::int64_t rate,
-                  const Labels& labels, const SymbolWish& wish)
+                  const ContentionLabels& labels, const SymbolWish& wish)
       : request_(rates, kind, rate, labels.locks, labels.holders),
         delta_([&source] { return source.read(); },
                [&source, labels, wish](const Reading& reading) {
@@ -209,7 +218,7 @@ std::map<const void*, std::string> ContentionSource::lock_names(const std::vecto
   return names;
 }
 
-encoder::Profile ContentionSource::profile(const Reading& reading, const Labels& labels,
+encoder::Profile ContentionSource::profile(const Reading& reading, const ContentionLabels& labels,
                                            const SymbolWish& wish) {
   encoder::Profile profile(kSampleTypes);
   profile.set_time(reading.time);
@@ -289,7 +298,7 @@ std::string ContentionSource::text(std::int64_t /*debug*/, const Query& query) {
 }
 
 std::unique_ptr<Collection> ContentionSource::begin(double /*seconds*/, const Query& query) {
-  const Labels labels = parse_labels(query.get("labels"));
+  const ContentionLabels labels = parse_labels(query.get("labels"));
   return std::make_unique<ContentionDelta>(*this, rates_, what_.contention,
                                            parse_rate(query.get("rate"), what_.setting), labels,
                                            parse_symbol_wish(query));
@@ -300,8 +309,20 @@ std::unique_ptr<Collection> ContentionSource::begin(double /*seconds*/, const Qu
 std::vector<std::unique_ptr<ProfileSource>> make_contention_sources(SymbolSources& symbols,
                                                                     ContentionRates& rates) {
   std::vector<std::unique_ptr<ProfileSource>> sources;
-  sources.push_back(std::make_unique<ContentionSource>(kBlock, symbols, rates));
-  sources.push_back(std::make_unique<ContentionSource>(kMutex, symbols, rates));
+  const auto add = [&](const ContentionProfile& what, const ProfileKind& since_last) {
+    sources.push_back(std::make_unique<ContentionSource>(what, symbols, rates));
+    const auto source = std::make_shared<ContentionSource>(what, symbols, rates);
+    sources.push_back(
+        make_since_last_source({.kind = since_last,
+                                .snapshot =
+                                     [source](const SymbolWish& wish) {
+                                       return source->profile(source->read(), safe::contention_labels(), wish);
+                                     },
+                                .count = [source] { return source->count(); },
+                                .state = [source] { return source->state(); }}));
+  };
+  add(kBlock, kDeltaBlock);
+  add(kMutex, kDeltaMutex);
   return sources;
 }
 

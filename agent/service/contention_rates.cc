@@ -25,8 +25,18 @@ ContentionRates::Request::~Request() {
   rates_.update();
 }
 
-std::int64_t ContentionRates::rate_of(ContentionKind kind, std::int64_t setting) const {
-  std::int64_t rate = setting;
+namespace {
+
+std::int64_t setting_of(ContentionKind kind) {
+  const safe::Setting& setting = kind == ContentionKind::kBlock ? safe::settings.block_profile_rate
+                                                                : safe::settings.mutex_profile_fraction;
+  return setting.load(std::memory_order_relaxed);
+}
+
+}  // namespace
+
+std::int64_t ContentionRates::rate_of(ContentionKind kind) const {
+  std::int64_t rate = setting_of(kind);
   for (const Request* request : requests_) {
     if (request->kind_ != kind || request->rate_ == 0) continue;
     rate = rate == 0 ? request->rate_ : std::min(rate, request->rate_);
@@ -34,19 +44,23 @@ std::int64_t ContentionRates::rate_of(ContentionKind kind, std::int64_t setting)
   return rate;
 }
 
+std::optional<std::int64_t> ContentionRates::requested(ContentionKind kind) const {
+  const std::int64_t rate = rate_of(kind);
+  return rate == setting_of(kind) ? std::nullopt : std::optional(rate);
+}
+
 void ContentionRates::update() {
-  const std::int64_t block =
-      rate_of(ContentionKind::kBlock, safe::settings.block_profile_rate.load(std::memory_order_relaxed));
-  const std::int64_t mutex =
-      rate_of(ContentionKind::kMutex, safe::settings.mutex_profile_fraction.load(std::memory_order_relaxed));
+  const std::int64_t block = rate_of(ContentionKind::kBlock);
+  const std::int64_t mutex = rate_of(ContentionKind::kMutex);
+  const safe::ContentionLabels always = safe::contention_labels();
   const auto any = [&](bool Request::*wanted) {
     return std::any_of(requests_.begin(), requests_.end(),
                        [=](const Request* request) { return request->*wanted; });
   };
-  const bool holders = any(&Request::holders_);
+  const bool holders = always.holders || any(&Request::holders_);
   if ((mutex != 0 || holders) && !safe::lock_waiters.prepare()) throw std::bad_alloc();
   const bool told = contention_recorder.is_telling_holders();
-  contention_recorder.set_labels(any(&Request::locks_), holders);
+  contention_recorder.set_labels({.locks = always.locks || any(&Request::locks_), .holders = holders});
   if (told && !holders) safe::lock_waiters.forget_wakeables();
   contention_recorder.set_block_rate(block);
   contention_recorder.set_mutex_fraction(mutex);

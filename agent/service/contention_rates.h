@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace profagent::service {
@@ -36,8 +37,11 @@ class ContentionRates {
   // After a setting has changed.
   void update();
 
+  // The rate that is in force because a request wants it; nullopt when the setting decides.
+  [[nodiscard]] std::optional<std::int64_t> requested(ContentionKind kind) const;
+
  private:
-  [[nodiscard]] std::int64_t rate_of(ContentionKind kind, std::int64_t setting) const;
+  [[nodiscard]] std::int64_t rate_of(ContentionKind kind) const;
 
   std::vector<const Request*> requests_;
 };

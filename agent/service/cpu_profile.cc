@@ -9,6 +9,7 @@
 #include "agent/safe/settings.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
+#include "encoder/cpu_binary.h"
 #include "encoder/pprof.h"
 
 namespace profagent::service {
@@ -30,6 +31,7 @@ constexpr std::int64_t kMostHertz = 1000;
 struct CpuRequest {
   std::int64_t period;  // ns
   bool by_tid;
+  bool for_gperftools;
   SymbolWish symbols;
 };
 
@@ -43,7 +45,11 @@ CpuRequest parse(const Query& query) {
     }
     hertz = *asked;
   }
-  return {kNanosPerSecond / hertz, parse_int_or_zero(query.get("tids")) != 0, parse_symbol_wish(query)};
+  const std::string_view format = query.get("format");
+  if (!format.empty() && format != "gperftools")
+    throw BadRequest("invalid value for \"format\" - may only be \"gperftools\"");
+  return {kNanosPerSecond / hertz, parse_int_or_zero(query.get("tids")) != 0, !format.empty(),
+          parse_symbol_wish(query)};
 }
 
 // Whole samples out of CPU time: the time may have been charged at a finer rate than this request's, because
@@ -159,7 +165,10 @@ std::string CpuCollection::finish() {
   add_charges(profile, result.charges);
   add_uncharged(profile, result.uncharged);
   for (const std::string& loss : losses()) profile.add_comment(loss);
-  return encoder::gzipped_pprof(profile);
+  if (!request_.for_gperftools) return encoder::gzipped_pprof(profile);
+  encoder::StringSink sink;
+  encoder::write_cpu_binary(profile, executable_memory_map(), sink);
+  return sink.take();
 }
 
 class CpuSource final : public ProfileSource {
@@ -168,7 +177,7 @@ class CpuSource final : public ProfileSource {
 
   [[nodiscard]] const ProfileKind& kind() const override { return kProfile; }
   std::uint64_t count() override { return safe::cpu_buckets.size(); }
-  std::string state() override { return sampler_.is_running() ? "running" : std::string(); }
+  std::string state() override { return {}; }
   std::unique_ptr<Collection> begin(double /*seconds*/, const Query& query) override {
     return std::make_unique<CpuCollection>(symbols_, sampler_, parse(query));
   }

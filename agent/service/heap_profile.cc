@@ -7,6 +7,7 @@
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/threads.h"
 #include "agent/service/delta_collection.h"
+#include "agent/service/since_last.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
 #include "encoder/heap_scale.h"
@@ -26,6 +27,15 @@ constexpr ProfileKind kHeap{
     .name = "heap",
     .sentence =
         "Memory that is in use now, by where it was allocated; and all that was allocated since the start."};
+constexpr ProfileKind kDeltaHeap{
+    .name = "delta_heap",
+    .sentence =
+        "What was allocated since the last request for this page, and all that is in use now. For one "
+        "scraper, such as Alloy.",
+    .timing = Timing::kNow,
+    .is_for_scraper = true};
+// inuse_objects and inuse_space stay as they are, as in Go's godeltaprof.
+constexpr unsigned kInUseColumns = 0b1100;
 constexpr ProfileKind kAllocs{
     .name = "allocs",
     .sentence = "All memory allocated since the start, freed or not, by where it was allocated."};
@@ -178,7 +188,8 @@ std::string HeapSource::text(std::int64_t /*debug*/, const Query& query) {
                             .records = records,
                             .rate = rate,
                             .statistics = statistics,
-                            .memory_map = memory_map},
+                            .memory_map = memory_map,
+                            .heap_v2 = query.get("format") == "gperftools"},
                            sink);
   return sink.take();
 }
@@ -195,7 +206,13 @@ std::vector<std::unique_ptr<ProfileSource>> make_heap_sources(SymbolSources& sym
                                                               bool available) {
   std::vector<std::unique_ptr<ProfileSource>> sources;
   sources.push_back(std::make_unique<HeapSource>(kAllocs, "alloc_space", symbols, coverage, available));
-  sources.push_back(std::make_unique<HeapSource>(kHeap, "", symbols, std::move(coverage), available));
+  sources.push_back(std::make_unique<HeapSource>(kHeap, "", symbols, coverage, available));
+  const auto heap = std::make_shared<HeapSource>(kHeap, "", symbols, std::move(coverage), available);
+  sources.push_back(make_since_last_source({.kind = kDeltaHeap,
+                                            .snapshot = [heap](const SymbolWish& wish) { return heap->profile(HeapSource::read(), wish); },
+                                            .count = [heap] { return heap->count(); },
+                                            .state = [heap] { return heap->state(); },
+                                            .absolute = kInUseColumns}));
   return sources;
 }
 

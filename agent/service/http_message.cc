@@ -66,6 +66,8 @@ std::string_view status_text(int status) noexcept {
       return "Temporary Redirect";
     case 400:
       return "Bad Request";
+    case 401:
+      return "Unauthorized";
     case 403:
       return "Forbidden";
     case 404:

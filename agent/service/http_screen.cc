@@ -32,19 +32,23 @@ std::optional<Response> refuse_client(const HeaderView& header, const AccessPoli
   const auto reason =
       peer.remote ? refuse_token(policy, header.authorization) : refuse_peer(policy, peer, own_uid);
   if (!reason) return std::nullopt;
-  return make_pprof_error(403, *reason);
+  if (!peer.remote || policy.bearer_token.empty()) return make_pprof_error(403, *reason);
+  Response refusal = make_pprof_error(401, *reason);
+  refusal.headers.emplace_back("WWW-Authenticate", "Basic realm=\"profagent\"");
+  return refusal;
 }
 
-// A page elsewhere must not read profiles through its visitor's browser. A Unix socket no browser can reach,
-// and a remote client has shown a token that no page knows.
+// A page elsewhere must not read profiles through its visitor's browser. A Unix socket no browser can reach.
+// A remote client has shown a token, which browsers keep for each name: no name that leads here by a trick
+// has it, but a page elsewhere may have its visitor's browser send it.
 std::optional<Response> refuse_names(const HeaderView& header, std::string_view host, const PeerUser& peer,
                                      const Address& address) {
   if (header.hosts > 1) return make_plain_error(400, "400 Bad Request: too many Host headers");
   if (header.hosts == 0 && !header.http10)
     return make_plain_error(400, "400 Bad Request: missing required Host header");
-  if (address.kind == AddressKind::kUnix || peer.remote) return std::nullopt;
+  if (address.kind == AddressKind::kUnix) return std::nullopt;
   const bool has_host = header.hosts > 0 || !host.empty();
-  if (has_host && !is_own_host(host)) {
+  if (has_host && !peer.remote && !is_own_host(host)) {
     return make_pprof_error(403,
                             "profagent answers only to the names localhost, 127.0.0.1 and [::1]. Ask for "
                             "http://localhost/..., for example through an SSH tunnel.");

@@ -232,7 +232,8 @@ class Session : public std::enable_shared_from_this<Session> {
 
     Screened screened = screen(header, server_.site.access, peer_, address_, geteuid());
     if (screened.refusal) {
-      if (screened.refusal->status == 403) count(server_.options.counters->requests_refused);
+      const int status = screened.refusal->status;
+      if (status == 401 || status == 403) count(server_.options.counters->requests_refused);
       // The body of a refused request is not read, so the connection ends with it.
       keep_alive_ = keep_alive_ && parser_->is_done();
       return respond(std::move(*screened.refusal));

@@ -14,13 +14,16 @@ struct Row {
   std::string_view sentence;
   std::uint64_t count;
   std::string state;
-  bool is_profile;
+  bool has_command;
 };
 
 std::vector<Row> sorted_rows(const Site& site, std::span<const PageView> pages) {
   std::vector<Row> rows;
   for (const auto& source : site.profiles) {
-    rows.push_back({source->kind().name, source->kind().sentence, source->count(), source->state(), true});
+    const ProfileKind& kind = source->kind();
+    const bool is_for_people = !kind.is_for_scraper;
+    rows.push_back({kind.name, kind.sentence, source->count(),
+                    is_for_people ? source->state() : std::string(), is_for_people});
   }
   for (const PageView& page : pages) rows.push_back({page.name, page.sentence, 0, {}, false});
   std::sort(rows.begin(), rows.end(),
@@ -41,10 +44,17 @@ std::string shell_quoted(std::string_view text) {
   return result + "'";
 }
 
+// The name that the client has used for us, where nothing in it means anything to a shell.
+std::string plain_host(const Request& request) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]";
+  const bool is_plain = request.host.find_first_not_of(kPlain) == std::string::npos;
+  return request.host.empty() || !is_plain ? "localhost" : request.host;
+}
+
 std::string command_for(std::string_view profile, const Request& request) {
   const std::string path = "/debug/pprof/" + std::string(profile);
   if (request.socket_path.empty()) {
-    return "go tool pprof -http=:8888 http://" + (request.host.empty() ? "localhost" : request.host) + path;
+    return "go tool pprof -http=:8888 http://" + plain_host(request) + path;
   }
   // No pprof client can dial a Unix socket, so curl fetches.
   const std::string file = std::string(profile) + ".pb.gz";
@@ -52,13 +62,39 @@ std::string command_for(std::string_view profile, const Request& request) {
          path + " && go tool pprof -http=:8888 " + file;
 }
 
+// Buttons for the two profiles that are off until somebody wants them. Without JavaScript there are none, and
+// the page can be read all the same. The names are those of the settings.
+constexpr std::string_view kSwitch = R"(<p id=switch hidden>
+Record:
+<button data-name=block_profile_rate data-value=1>block on</button>
+<button data-name=block_profile_rate data-value=0>block off</button>
+<button data-name=mutex_profile_fraction data-value=1>mutex on</button>
+<button data-name=mutex_profile_fraction data-value=0>mutex off</button>
+<span id=answer></span>
+</p>
+<script>
+document.getElementById('switch').hidden = false;
+document.getElementById('switch').onclick = async (event) => {
+  const {name, value} = event.target.dataset;
+  if (!name) return;
+  const response = await fetch('config', {
+    method: 'PUT',
+    headers: {'Content-Type': 'application/json'},
+    body: JSON.stringify({[name]: Number(value)}),
+  });
+  if (response.ok) location.reload();
+  else document.getElementById('answer').textContent = await response.text();
+};
+</script>
+)";
+
 }  // namespace
 
 std::string index_page(const Site& site, const Request& request, std::span<const PageView> pages) {
   const std::vector<Row> rows = sorted_rows(site, pages);
   std::string html =
       "<html>\n<head>\n<title>/debug/pprof/</title>\n<style>\n"
-      ".profile-name{\n\tdisplay:inline-block;\n\twidth:6rem;\n}\n"
+      ".profile-name{\n\tdisplay:inline-block;\n\twidth:8rem;\n}\n"
       "</style>\n</head>\n<body>\n/debug/pprof/\n<br>\n"
       "<p>Set debug=1 as a query parameter to export in legacy text format</p>\n<br>\n"
       "Types of profiles available:\n<table>\n<thead><td>Count</td><td>Profile</td></thead>\n";
@@ -85,14 +121,15 @@ std::string index_page(const Site& site, const Request& request, std::span<const
       html += "<li>" + escape_html(row.name) + ": " + escape_html(row.state) + "</li>\n";
   }
   if (has_states) html += "</ul>\n</p>\n";
+  html += kSwitch;
 
-  const bool has_profiles =
-      std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.is_profile; });
-  if (has_profiles) html += "<p>\nTo look at a profile of this process:\n</p>\n<pre>\n";
+  const bool has_commands =
+      std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.has_command; });
+  if (has_commands) html += "<p>\nTo look at a profile of this process:\n</p>\n<pre>\n";
   for (const Row& row : rows) {
-    if (row.is_profile) html += escape_html(command_for(row.name, request)) + "\n";
+    if (row.has_command) html += escape_html(command_for(row.name, request)) + "\n";
   }
-  if (has_profiles) html += "</pre>\n";
+  if (has_commands) html += "</pre>\n";
   html += "</body>\n</html>";
   return html;
 }

@@ -39,8 +39,13 @@ std::vector<SettingChange> parse_changes(std::string_view body) {
   for (const auto& [name, value] : json.items()) {
     const bool fits =
         value.is_number_integer() && (!value.is_number_unsigned() || value.get<std::uint64_t>() <= INT64_MAX);
-    if (!fits) throw BadRequest(name + ": must be an integer");
-    changes.push_back({name, value.get<std::int64_t>()});
+    if (value.is_string()) {
+      changes.push_back({name, value.get<std::string>()});
+    } else if (fits) {
+      changes.push_back({name, value.get<std::int64_t>()});
+    } else {
+      throw BadRequest(name + ": must be an integer, or a word where the setting has words");
+    }
   }
   return changes;
 }
@@ -55,6 +60,8 @@ std::string config_json(const std::vector<SettingView>& settings) {
     row["default"] = to_json(setting.default_value);
     row["min"] = setting.min ? Json(*setting.min) : Json();
     row["max"] = setting.max ? Json(*setting.max) : Json();
+    if (!setting.choices.empty()) row["choices"] = setting.choices;
+    row["live"] = setting.live;
     row["source"] = setting.source;
     if (!setting.problem.empty()) row["problem"] = setting.problem;
     row["help"] = setting.help;

@@ -63,9 +63,12 @@ bool parse_tcp(std::string_view word, const AddressFacts& facts, Address* addres
     return false;
   }
   address->last_port = address->port;
-  if (!address->is_loopback() && !facts.allow_remote) {
+  if (!address->is_loopback() && facts.remote != Remote::kAllowed) {
     complain(word,
-             "is not on loopback; profiles tell much about a program, so this needs PROFAGENT_ALLOW_REMOTE=1",
+             facts.remote == Remote::kForbidden
+                 ? "is not on loopback; profiles tell much about a program, so this needs "
+                   "PROFAGENT_ALLOW_REMOTE=1 and PROFAGENT_TOKEN_FILE"
+                 : "is not on loopback, and the token of PROFAGENT_TOKEN_FILE cannot be used",
              problems);
     return false;
   }

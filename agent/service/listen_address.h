@@ -37,6 +37,9 @@ struct AddressList {
   std::size_t count = 0;
 };
 
+// Whether addresses that other machines can reach may be served.
+enum class Remote : std::uint8_t { kForbidden, kLacksToken, kAllowed };
+
 // What the placeholders %p %e %h %t %n stand for, and where the default socket goes.
 struct AddressFacts {
   pid_t pid = 0;
@@ -46,7 +49,7 @@ struct AddressFacts {
   std::uint64_t unix_time = 0;
   std::uint64_t counter = 0;     // of forks, so that a child's differs
   std::string_view runtime_dir;  // $XDG_RUNTIME_DIR
-  bool allow_remote = false;
+  Remote remote = Remote::kForbidden;
 };
 
 // Writes `text` with its placeholders filled in. '/' in a value becomes '_', so that no value can leave its

@@ -22,6 +22,7 @@ struct Route {
 };
 
 Answer answer_index(const Site& site, const Request& request);
+ProfileSource* find_profile(const Site& site, std::string_view path);
 
 // To another path, with the query that came.
 Response redirect(std::string_view path, const Request& request) {
@@ -78,10 +79,47 @@ Answer answer_config(const Site& site, const Request& request) {
   return make_response(kJson, config_json(settings));
 }
 
+std::vector<Fact> facts_of(const Site& site) {
+  return site.facts ? site.facts() : std::vector<Fact>();
+}
+
 Answer answer_agent(const Site& site, const Request& request) {
-  const auto facts = site.facts ? site.facts() : std::vector<Fact>();
+  std::vector<Fact> facts = facts_of(site);
+  for (const auto& source : site.profiles) {
+    const std::string state = source->state();
+    facts.push_back({"profiles", std::string(source->kind().name), state.empty() ? "on" : state});
+  }
   if (Query(request.query).get("format") == "text") return make_response(kPlainText, facts_text(facts));
   return make_response("application/json", facts_json(facts));
+}
+
+Answer answer_metrics(const Site& site, const Request& /*request*/) {
+  return make_response(kMetricsType, metrics_text(site, facts_of(site)));
+}
+
+// What gperftools' pprof, which is older than Go's, asks for: text and its own form of a CPU profile.
+constexpr const char* kGperftools = "&format=gperftools";
+
+Answer old_text(const Site& site, std::string_view path, const Request& request) {
+  ProfileSource* source = find_profile(site, path);
+  if (source == nullptr) return make_pprof_error(404, "Unknown profile");
+  return make_response(kPlainText, source->text(1, Query(request.query + kGperftools)));
+}
+
+Answer answer_old_heap(const Site& site, const Request& request) {
+  return old_text(site, "/debug/pprof/heap", request);
+}
+
+Answer answer_old_contention(const Site& site, const Request& request) {
+  return old_text(site, "/debug/pprof/block", request);
+}
+
+Answer answer_old_profile(const Site& site, const Request& request) {
+  ProfileSource* source = find_profile(site, "/debug/pprof/profile");
+  if (source == nullptr) return make_pprof_error(404, "Unknown profile");
+  Request wanted = request;
+  wanted.query += kGperftools;
+  return profile_page(*source, wanted);
 }
 
 Answer answer_deadlock(const Site& site, const Request& request) {
@@ -105,7 +143,7 @@ constexpr Route kRoutes[] = {
      answer_agent},
     {"/debug/pprof/cmdline", kReads, "The command line that the program was started with.", answer_cmdline},
     {"/debug/pprof/config", kReads | kPuts,
-     "Every setting with its value, bounds and meaning. JSON; a PUT of {\"name\": number} changes some.",
+     "Every setting with its value, bounds and meaning. JSON; a PUT of {\"name\": value} changes some.",
      answer_config},
     {"/debug/pprof/deadlock", kReads,
      "Threads that wait for each other in a circle, locks whose holder has ended, and who holds up the most "
@@ -113,6 +151,12 @@ constexpr Route kRoutes[] = {
      answer_deadlock},
     {"/debug/pprof/symbol", kReads | kPosts,
      "Function names for the addresses in the query or in the body of a POST.", answer_symbol},
+    {"/metrics", kReads, "", answer_metrics},
+    {"/pprof/cmdline", kReads, "", answer_cmdline},
+    {"/pprof/contention", kReads, "", answer_old_contention},
+    {"/pprof/heap", kReads, "", answer_old_heap},
+    {"/pprof/profile", kReads, "", answer_old_profile},
+    {"/pprof/symbol", kReads | kPosts, "", answer_symbol},
 };
 
 const Route* find_route(std::string_view path) noexcept {

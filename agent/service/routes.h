@@ -37,6 +37,7 @@ struct ProfileKind {
   double default_seconds = 0;       // Timing::kOverTime: when the request names none, or a wrong one
   bool fractional_seconds = false;  // Timing::kOverTime: "0.5" is half a second (trace), else wrong
   std::span<const std::string_view> other_paths = {};  // e.g. "/debug/fgprof"
+  bool is_for_scraper = false;  // people have another profile for it: the index shows no command and no state
 };
 
 // A collection over time, between its two ends. Destroying it unfinished gives up and leaves nothing switched
@@ -90,21 +91,28 @@ struct SettingView {
   Value current;
   Value default_value;
   std::optional<std::int64_t> min, max;
-  std::string source;   // "default", "environment", later "PUT"
+  std::string source;   // "default", "environment", "PUT"; "request" while one has `current` its way
   std::string problem;  // what was wrong with the value in the environment; empty when nothing was
   std::string help;
+  std::vector<std::string> choices = {};  // of a text that is one of some words
+  bool live = false;                      // may be changed by a PUT
 };
 
 struct SettingChange {
   std::string name;
-  std::int64_t value = 0;
+  SettingView::Value value;
 };
+
+// How /metrics shows a fact.
+enum class Metric { kNone, kGauge, kCounter };
 
 // Something that the agent knows of itself, for /debug/pprof/agent: shown as {"section": {"name": value}}.
 struct Fact {
   std::string section;
   std::string name;
   std::variant<std::int64_t, double, bool, std::string, std::vector<std::string>> value;
+  Metric metric = Metric::kNone;  // only for numbers; a name that ends in _bytes or _seconds has that unit
+  std::string_view help = {};     // of the metric; lives for ever
 };
 
 struct DeadlockReport;

@@ -26,7 +26,7 @@ struct PageView {
 // A profile of one kind, now or over time.
 [[nodiscard]] Answer profile_page(ProfileSource& source, const Request& request);
 
-// The changes that the body of a PUT asks for: {"name": number, …}. Throws BadRequest.
+// The changes that the body of a PUT asks for: {"name": number or word, …}. Throws BadRequest.
 [[nodiscard]] std::vector<SettingChange> parse_changes(std::string_view body);
 
 // GET /debug/pprof/config.
@@ -38,5 +38,10 @@ struct PageView {
 // GET /debug/pprof/agent.
 [[nodiscard]] std::string facts_json(const std::vector<Fact>& facts);
 [[nodiscard]] std::string facts_text(const std::vector<Fact>& facts);
+
+// GET /metrics: the facts that are metrics, and for each profile whether it records, in the text form of
+// OpenMetrics, which is also valid for Prometheus.
+[[nodiscard]] std::string metrics_text(const Site& site, const std::vector<Fact>& facts);
+inline constexpr std::string_view kMetricsType = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 }  // namespace profagent::service

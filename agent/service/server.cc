@@ -161,24 +161,32 @@ std::vector<Fact> Service::facts() const {
                        ? "in the program's table, high numbers: the kernel refuses a table of our own"
                        : "in a table of our own")});
   facts.push_back({"service", "last_problem", std::string(last_problem() == nullptr ? "" : last_problem())});
-  const auto counter = [&](const char* name, const std::atomic<std::uint64_t>& value) {
-    number("service", name, value.load(std::memory_order_relaxed));
+  const auto metric = [&](const char* section, const char* name, std::uint64_t value, Metric kind,
+                          std::string_view help) {
+    facts.push_back({section, name, static_cast<std::int64_t>(value), kind, help});
   };
-  counter("connections", counters_.connections);
-  counter("connections_open", counters_.connections_open);
-  counter("connections_over_limit", counters_.connections_over_limit);
-  counter("requests", counters_.requests);
-  counter("requests_refused", counters_.requests_refused);
-  counter("requests_broken", counters_.requests_broken);
-  counter("requests_cancelled", counters_.requests_cancelled);
-  counter("errors", counters_.errors);
-  counter("restarts", counters_.restarts);
+  const auto counter = [&](const char* name, const std::atomic<std::uint64_t>& value, std::string_view help,
+                           Metric kind = Metric::kCounter) {
+    metric("service", name, value.load(std::memory_order_relaxed), kind, help);
+  };
+  counter("connections", counters_.connections, "connections accepted");
+  counter("connections_open", counters_.connections_open, "connections open now", Metric::kGauge);
+  counter("connections_over_limit", counters_.connections_over_limit, "connections closed: too many at once");
+  counter("requests", counters_.requests, "requests received");
+  counter("requests_refused", counters_.requests_refused, "requests of those who may not ask");
+  counter("requests_broken", counters_.requests_broken, "requests that were no HTTP, too large or too slow");
+  counter("requests_cancelled", counters_.requests_cancelled, "collections whose client has gone");
+  counter("errors", counters_.errors, "requests answered with 500");
+  counter("restarts", counters_.restarts, "times that the server had to begin anew");
   const own_memory::Stats memory = own_memory::stats();
-  number("memory", "reserved_bytes", memory.reserved);
-  number("memory", "held_bytes", memory.held);
-  number("memory", "in_use_bytes", memory.in_use);
-  number("memory", "peak_held_bytes", memory.peak_held);
-  number("memory", "failures", memory.failures);
+  const auto bytes = [&](const char* name, std::size_t value, std::string_view help) {
+    metric("memory", name, value, Metric::kGauge, help);
+  };
+  bytes("reserved_bytes", memory.reserved, "address space reserved for what our thread needs");
+  bytes("held_bytes", memory.held, "memory that our thread holds");
+  bytes("in_use_bytes", memory.in_use, "of that, in use");
+  bytes("peak_held_bytes", memory.peak_held, "the most that our thread has held");
+  metric("memory", "failures", memory.failures, Metric::kCounter, "times that our thread was refused memory");
   return facts;
 }
 

@@ -1,6 +1,8 @@
 #include "agent/service/symbol_wish.h"
 
 #include <algorithm>
+#include <optional>
+#include <string_view>
 
 #include "agent/safe/settings.h"
 #include "agent/service/query.h"
@@ -17,24 +19,26 @@ std::optional<DemangleStyle> parse_style(std::string_view word) noexcept {
   return std::nullopt;
 }
 
-}  // namespace
-
-std::optional<SymbolDetail> parse_symbol_detail(std::string_view word) noexcept {
+// The words of the setting and of the parameter.
+std::optional<SymbolDetail> parse_detail(std::string_view word) noexcept {
   if (word == "none") return SymbolDetail::kNone;
   if (word == "names") return SymbolDetail::kNames;
   if (word == "lines") return SymbolDetail::kLines;
   return std::nullopt;
 }
 
+}  // namespace
+
 SymbolDetail usual_symbol_detail() noexcept {
-  const char* const word = safe::settings.symbols.load(std::memory_order_relaxed);
-  return parse_symbol_detail(word).value_or(SymbolDetail::kLines);
+  const std::int64_t position = safe::settings.symbols.load(std::memory_order_relaxed);
+  return parse_detail(safe::choice_at(safe::choices_of("symbols"), position))
+      .value_or(SymbolDetail::kLines);
 }
 
 SymbolWish parse_symbol_wish(const Query& query) {
   SymbolWish wish{.detail = usual_symbol_detail()};
   if (const std::string_view word = query.get("symbols"); !word.empty()) {
-    const auto detail = parse_symbol_detail(word);
+    const auto detail = parse_detail(word);
     if (!detail) {
       throw BadRequest("invalid value for \"symbols\" - must be \"none\", \"names\" or \"lines\"");
     }

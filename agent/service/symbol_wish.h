@@ -1,11 +1,8 @@
-// How much a request wants to know of its frames, and in which style: `?symbols=`, else PROFAGENT_SYMBOLS,
-// and
-// `?demangle=`. Pure functions.
+// How much a request wants to know of its frames, and in which style: `?symbols=` (else PROFAGENT_SYMBOLS),
+// and `?demangle=`.
 #pragma once
 
 #include <cstdint>
-#include <optional>
-#include <string_view>
 
 #include "agent/service/demangle.h"
 
@@ -18,9 +15,6 @@ enum class SymbolDetail : std::uint8_t {
   kNames,  // from symbol tables
   kLines,  // and from DWARF: inlined functions, files, lines
 };
-
-// The word of the setting and of the parameter; nullopt: there is no such word.
-[[nodiscard]] std::optional<SymbolDetail> parse_symbol_detail(std::string_view word) noexcept;
 
 // PROFAGENT_SYMBOLS.
 [[nodiscard]] SymbolDetail usual_symbol_detail() noexcept;

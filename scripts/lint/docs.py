@@ -17,9 +17,9 @@ ROUTES = "agent/service/routes.cc"
 ENDPOINTS_PAGE = "docs/endpoints.md"
 
 NUMBER = re.compile(r'^PROFAGENT_(?:LIVE_)?NUMBER\((\w+),\s*"(\w+)",\s*(\d+),\s*(\d+),\s*(\d+),', re.MULTILINE)
-TEXT = re.compile(r'^PROFAGENT_TEXT\((\w+),\s*"(\w+)",', re.MULTILINE)
+TEXT = re.compile(r'^PROFAGENT_(?:TEXT|LIVE_CHOICE)\((\w+),\s*"(\w+)",', re.MULTILINE)
 VARIABLE = re.compile(r"\bPROFAGENT_[A-Z_]*[A-Z]\b")
-PATH = re.compile(r'/debug/[a-z]+(?:/[a-z_]+)?/?')
+PATH = re.compile(r'/debug/[a-z]+(?:/[a-z_]+)?/?|(?<!debug)/pprof/[a-z_]+|(?<![\w/])/metrics\b')
 MENTIONED_FILE = re.compile(r"(?<![\w/.-])(?:agent|hooks|encoder|scripts|test|docs)/[\w/.-]+\.(?:h|cc|c|def|py|sh|md|txt|proto)\b")
 LITERAL = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")

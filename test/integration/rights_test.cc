@@ -149,7 +149,7 @@ TEST_CASE("a set-uid program has no agent and works as before", "[A13]") {
   CHECK(plain.out() == kPlain);
 }
 
-TEST_CASE("a program with file capabilities has no agent and works as before", "[A13]") {
+TEST_CASE("a program with file capabilities has no agent and works as before", "[A13][J14]") {
   OpenFolder folder;
   if (!can_raise_rights(folder) || !available("setcap")) return;
   const std::string program = folder.add(victim_path("secure"), "secure_caps");
@@ -161,7 +161,7 @@ TEST_CASE("a program with file capabilities has no agent and works as before", "
 }
 
 // By this file the loader brings the agent into set-uid programs, too; it must see for itself.
-TEST_CASE("loaded by /etc/ld.so.preload into a set-uid program the agent does nothing", "[A13]") {
+TEST_CASE("loaded by /etc/ld.so.preload into a set-uid program the agent does nothing", "[A13][J14]") {
   OpenFolder folder;
   if (!can_raise_rights(folder) || !available("unshare")) return;
   fs::create_directory(folder.file("etc"));

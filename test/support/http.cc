@@ -30,7 +30,7 @@ int open_connection(const Address& address) {
     sockaddr_in to{};
     to.sin_family = AF_INET;
     to.sin_port = htons(address.port);
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    inet_pton(AF_INET, address.ip.c_str(), &to.sin_addr);
     result = connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to);
   }
   if (result == 0) return fd;

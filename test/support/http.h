@@ -16,7 +16,8 @@ inline constexpr std::chrono::seconds kClientTimeout{60};
 
 struct Address {
   std::string unix_path;   // used when not empty,
-  std::uint16_t port = 0;  // else 127.0.0.1:port
+  std::uint16_t port = 0;  // else ip:port
+  std::string ip = "127.0.0.1";
   [[nodiscard]] static Address unix_socket(std::string path) { return {std::move(path), 0}; }
   [[nodiscard]] static Address tcp(std::uint16_t port) { return {{}, port}; }
 };

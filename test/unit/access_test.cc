@@ -2,8 +2,10 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -186,6 +188,21 @@ TEST_CASE("remote clients need the token, and a token to be set") {
   }
 }
 
+TEST_CASE("the token is also a password, since go tool pprof sends nothing else") {
+  AccessPolicy policy;
+  policy.bearer_token = "0123456789abcdef";
+  // x:0123456789abcdef, :0123456789abcdef, x:y:..., 0123456789abcdef, x:0123456789abcde
+  CHECK_FALSE(refuse_token(policy, "Basic eDowMTIzNDU2Nzg5YWJjZGVm"));
+  CHECK_FALSE(refuse_token(policy, "basic OjAxMjM0NTY3ODlhYmNkZWY="));
+  for (const char* wrong : {"Basic eDp5OjAxMjM0NTY3ODlhYmNkZWY=", "Basic MDEyMzQ1Njc4OWFiY2RlZg==",
+                            "Basic eDowMTIzNDU2Nzg5YWJjZGU=", "Basic 0123456789abcdef",
+                            "Basic x:0123456789abcdef", "Basic ", "Basic =", "Basic Og==", "Basic \xff",
+                            "Basic eDowMTIzNDU2Nzg5YWJjZGVm ", "Bearer eDowMTIzNDU2Nzg5YWJjZGVm"}) {
+    CAPTURE(wrong);
+    CHECK(refuse_token(policy, wrong));
+  }
+}
+
 TEST_CASE("only our own names are hosts of ours [J2]") {
   for (const char* host : {"localhost", "localhost:6060", "LocalHost:1", "127.0.0.1", "127.0.0.1:65535",
                            "[::1]", "[::1]:6060"}) {
@@ -239,9 +256,20 @@ TEST_CASE("a remote client's token stands in for the names") {
   AccessPolicy policy;
   policy.bearer_token = "secret";
   const PeerUser remote{std::nullopt, "the client is on another machine", true};
-  CHECK(screen(header, policy, remote, Address(), 0).refusal->status == 403);
+  const auto refused = screen(header, policy, remote, Address(), 0).refusal;
+  REQUIRE(refused);
+  CHECK(refused->status == 401);
+  const std::pair<std::string, std::string> challenge("WWW-Authenticate", "Basic realm=\"profagent\"");
+  CHECK(std::find(refused->headers.begin(), refused->headers.end(), challenge) != refused->headers.end());
   header.authorization = "Bearer secret";
   CHECK_FALSE(screen(header, policy, remote, Address(), 0).refusal);
+  // A browser that knows the token shows it for whatever page wants it to.
+  header.origin = "http://evil.example";
+  CHECK(screen(header, policy, remote, Address(), 0).refusal->status == 403);
+  header.origin = "http://server.example:6060";
+  CHECK_FALSE(screen(header, policy, remote, Address(), 0).refusal);
+  // Without a token nobody can show one.
+  CHECK(screen(header, {}, remote, Address(), 0).refusal->status == 403);
 }
 
 }  // namespace profagent::service

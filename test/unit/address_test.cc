@@ -92,10 +92,13 @@ TEST_CASE("beyond loopback only when asked for") {
   for (const char* remote :
        {"0.0.0.0:6060", "192.168.1.1:6060", "[::]:6060", "[2001:db8::1]:6060", "128.0.0.1:1"}) {
     CAPTURE(remote);
-    with.allow_remote = false;
+    with.remote = Remote::kForbidden;
     CHECK(parse(remote, with).addresses.empty());
     CHECK(parse(remote, with).problems.find("PROFAGENT_ALLOW_REMOTE=1") != std::string::npos);
-    with.allow_remote = true;
+    with.remote = Remote::kLacksToken;
+    CHECK(parse(remote, with).addresses.empty());
+    CHECK(parse(remote, with).problems.find("PROFAGENT_TOKEN_FILE") != std::string::npos);
+    with.remote = Remote::kAllowed;
     CHECK(parse(remote, with).addresses == Strings{remote});
   }
 }

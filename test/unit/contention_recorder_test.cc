@@ -42,7 +42,7 @@ void begin_test(Pc leaf, std::uint64_t seed = 1) {
   thread_state.random = seed * 0x9e3779b97f4a7c15ULL | 1;
   contention_recorder.set_block_rate(0);
   contention_recorder.set_mutex_fraction(0);
-  contention_recorder.set_labels(false, false);
+  contention_recorder.set_labels({false, false});
   set_stack({leaf});
 }
 
@@ -271,11 +271,11 @@ TEST_CASE("locks and holders are told apart only when somebody asks") {
   wait_twice();
   CHECK(sum(block_buckets, 0xb01) == Amount{2, 20, 1});
   CHECK(sum(mutex_buckets, 0xb01) == Amount{2, 20, 1});
-  contention_recorder.set_labels(true, true);
+  contention_recorder.set_labels({true, true});
   wait_twice();
   CHECK(sum(block_buckets, 0xb01) == Amount{4, 40, 3});
   CHECK(sum(mutex_buckets, 0xb01) == Amount{4, 40, 3});
-  contention_recorder.set_labels(false, false);
+  contention_recorder.set_labels({false, false});
   wait_twice();
   CHECK(sum(block_buckets, 0xb01) == Amount{6, 60, 3});
   CHECK(sum(mutex_buckets, 0xb01) == Amount{6, 60, 3});
@@ -283,7 +283,7 @@ TEST_CASE("locks and holders are told apart only when somebody asks") {
 
 TEST_CASE("whoever wants holders has locks watched, without the mutex profile") {
   begin_test(0xc01);
-  contention_recorder.set_labels(false, true);
+  contention_recorder.set_labels({false, true});
   CHECK(contention_recorder.is_watching_locks());
   const LockWaiters::Ticket ticket = lock_waiters.join(lock_at(6), ContentionRecorder::now() - 1000);
   CHECK(contention_recorder.before_unlock(wait_for(lock_at(6))).nanos == 0);
@@ -292,7 +292,7 @@ TEST_CASE("whoever wants holders has locks watched, without the mutex profile") 
   CHECK(holder->pcs()[0] == 0xc01);
   lock_waiters.leave(lock_at(6), ticket);
   CHECK(sum(mutex_buckets, 0xc01) == Amount{});
-  contention_recorder.set_labels(false, false);
+  contention_recorder.set_labels({false, false});
   CHECK_FALSE(contention_recorder.is_watching_locks());
 }
 
@@ -301,7 +301,7 @@ TEST_CASE("labels take at most half of the room; a wait that there is none for i
   contention_recorder.set_block_rate(1);
   const std::uint64_t dropped = counters.dropped_contention_table_full;
   arena.set_limit(arena.mapped() + (std::size_t{64} << 20));
-  contention_recorder.set_labels(true, false);
+  contention_recorder.set_labels({true, false});
   for (std::size_t i = 0; i < kMaxContentionBuckets; ++i)
     contention_recorder.on_wait(wait_for(lock_at(1000 + i)), 1, 0);
   CHECK(counters.dropped_contention_table_full == dropped);

@@ -66,6 +66,23 @@ std::map<std::pair<std::uint64_t, std::int64_t>, Values> samples(const proto::Pr
   return result;
 }
 
+TEST_CASE("values that are no sums stay what they are, and keep their samples") {
+  Snapshot before(1000);
+  before.add({0x1100}, {5, 50});
+  before.add({0x1110}, {7, 70});
+  before.add({0x1120}, {9, 90});
+  before.add({0x1130}, {1, 10});
+  Snapshot after(2000);
+  after.add({0x1100}, {5, 50});  // as before
+  after.add({0x1110}, {9, 71});  // both changed
+  after.add({0x1120}, {9, 0});   // nothing left
+  after.add({0x1140}, {2, 0});   // new; 0x1130 is gone
+  proto::Profile result = testing::decode(gzipped_pprof(delta(before.profile, after.profile, 0b10)));
+  CHECK(samples(result) ==
+        std::map<std::pair<std::uint64_t, std::int64_t>, Values>{
+            {{0x1100, 0}, {0, 50}}, {{0x1110, 0}, {2, 71}}, {{0x1130, 0}, {-1, 0}}, {{0x1140, 0}, {2, 0}}});
+}
+
 TEST_CASE("a delta has what changed, by stack and labels, and nothing else") {
   Snapshot before(1000);
   before.add({0x1100, 0x1200}, {5, 50}, 10);

@@ -98,6 +98,12 @@ TEST_CASE("clients always see four columns: equal totals are told apart by one")
   CHECK(first_line(heap({})) == "heap profile: 0: 0 [0: 1] @ heap/1048576");
 }
 
+TEST_CASE("gperftools' form of the heap has the rate itself") {
+  const HeapText text{
+      .frames = kFrames, .records = {}, .rate = 524288, .statistics = {}, .memory_map = {}, .heap_v2 = true};
+  CHECK(first_line(written<HeapText>(write_heap_text, text)) == "heap profile: 0: 0 [0: 1] @ heap_v2/524288");
+}
+
 TEST_CASE("bytes without objects, which clients refuse, are not shown") {
   CHECK(heap({{0, 64, 2, 128, {}}}) ==
         "heap profile: 0: 0 [2: 128] @ heap/1048576\n"

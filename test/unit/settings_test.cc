@@ -27,7 +27,7 @@ TEST_CASE("defaults stand when nothing is set") {
   CHECK(settings.follow_fork == 1);
   CHECK(settings.allow_remote == 0);
   CHECK(std::string(settings.addr) == "");
-  CHECK(std::string(settings.log) == "");
+  CHECK(settings.log == 0);
   CHECK_FALSE(was_set("PROFAGENT_MEM_PROFILE_RATE"));
   CHECK_FALSE(was_set("PROFAGENT_ADDR"));
   CHECK(setting_problem_count() == 0);
@@ -55,11 +55,50 @@ TEST_CASE("the first of two lines counts, as for getenv") {
 }
 
 TEST_CASE("texts are copies: the program may write over its environment") {
-  std::string line = "PROFAGENT_LOG=info";
+  std::string line = "PROFAGENT_LOG_FILE=info";
   const char* environment[] = {line.c_str(), nullptr};
   read_settings(environment);
   line.assign(line.size(), 'x');
-  CHECK(std::string(settings.log) == "info");
+  CHECK(std::string(settings.log_file) == "info");
+}
+
+TEST_CASE("a choice is one of its words, and nothing else") {
+  CHECK(last_choice("none") == 0);
+  CHECK(last_choice("silent error info debug") == 3);
+  CHECK(choice_at("silent error info debug", 0) == "silent");
+  CHECK(choice_at("silent error info debug", 3) == "debug");
+  CHECK(choice_of("silent error info debug", "info") == 2);
+  for (const char* word : {"", "inf", "silent error", "info ", "Info"}) {
+    CAPTURE(word);
+    CHECK(choice_of("silent error info debug", word) == -1);
+  }
+  read({"PROFAGENT_LOG=debug", "PROFAGENT_CONTENTION_LABELS=lock,holder"});
+  CHECK(settings.log == 3);
+  CHECK(settings.contention_labels == 3);
+  CHECK(was_set("PROFAGENT_LOG"));
+  CHECK(choices_of("log") == "silent error info debug");
+  CHECK(choices_of("stack_depth").empty());
+  CHECK(choices_of("log_file").empty());
+}
+
+TEST_CASE("only live settings can be changed, and only within their bounds") {
+  Bounds bounds{};
+  CHECK(can_change("stack_depth", 512, bounds) == ChangeResult::kDone);
+  CHECK(can_change("stack_depth", 513, bounds) == ChangeResult::kOutOfBounds);
+  CHECK(bounds.minimum == 1);
+  CHECK(bounds.maximum == 512);
+  CHECK(can_change("log", 3, bounds) == ChangeResult::kDone);
+  CHECK(can_change("log", 4, bounds) == ChangeResult::kOutOfBounds);
+  // Sockets are open, and who may ask is not for those to say who ask.
+  for (const char* fixed : {"addr", "allow_remote", "allow_uids", "token_file", "programs", "log_file"}) {
+    CAPTURE(fixed);
+    CHECK(can_change(fixed, 1, bounds) == ChangeResult::kNotLive);
+  }
+  CHECK(can_change("nosuch", 1, bounds) == ChangeResult::kUnknown);
+  CHECK_FALSE(was_changed("PROFAGENT_FOLLOW_FORK"));
+  change("follow_fork", 0);
+  CHECK(settings.follow_fork == 0);
+  CHECK(was_changed("PROFAGENT_FOLLOW_FORK"));
 }
 
 TEST_CASE("bounds belong to the range") {
@@ -98,6 +137,10 @@ TEST_CASE("what is no number, or out of range, is reported and changes nothing")
     CHECK(std::string(setting_problem(i).variable) == "PROFAGENT_STACK_DEPTH");
     CHECK(setting_problem(i).value == wrong[i]);
   }
+  read({"PROFAGENT_LOG=loud"});
+  CHECK(settings.log == 3);
+  REQUIRE(setting_problem_count() == wrong.size() + 1);
+  CHECK(std::string(setting_problem(wrong.size()).variable) == "PROFAGENT_LOG");
   // The list is bounded.
   for (std::size_t i = 0; i < 2 * kMaxSettingProblems; ++i) read({"PROFAGENT_STACK_DEPTH=x"});
   CHECK(setting_problem_count() == kMaxSettingProblems);

@@ -1,0 +1,29 @@
+// Profiles of what has changed since the last answer, for clients that cannot subtract two profiles
+// themselves (Alloy's delta_heap and its like). On our thread only.
+//
+// The last snapshot is kept from one request to the next, so there can only be one such client. It is as
+// large as a profile of the kind, whose rows are bounded.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "agent/service/routes.h"
+#include "agent/service/symbol_wish.h"
+#include "encoder/profile.h"
+
+namespace profagent::service {
+
+struct SinceLast {
+  const ProfileKind& kind;  // Timing::kNow
+  std::function<encoder::Profile(const SymbolWish&)> snapshot;
+  std::function<std::uint64_t()> count;
+  std::function<std::string()> state;
+  unsigned absolute = 0;  // see encoder::delta()
+};
+
+[[nodiscard]] std::unique_ptr<ProfileSource> make_since_last_source(SinceLast what);
+
+}  // namespace profagent::service
