@@ -42,7 +42,7 @@ constexpr int kWrongUse = 2;
 constexpr int kIdleMillis = 30'000;
 // Of private memory. Files are mapped, and do not count.
 constexpr rlim_t kMaxMemory = rlim_t{2} << 30;
-constexpr int kNiceness = 10;  // as our thread
+constexpr int kNiceness = 10;  // as our thread in a program that is not nice itself
 // How often it is looked whether the agent is still there.
 constexpr suseconds_t kWatchMicros = 200'000;
 // What is known is answered after so long, though the packet is not full.
@@ -81,7 +81,7 @@ void settle() {
   setrlimit(RLIMIT_AS, &memory);
   const sched_param no_priority = {};
   sched_setscheduler(0, SCHED_BATCH, &no_priority);
-  setpriority(PRIO_PROCESS, 0, kNiceness);
+  setpriority(PRIO_PROCESS, 0, std::max(kNiceness, getpriority(PRIO_PROCESS, 0)));
   // If memory runs out, this process goes first.
   if (const int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC); score >= 0) {
     static_cast<void>(!write(score, "1000", 4));
