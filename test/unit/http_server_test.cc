@@ -76,6 +76,8 @@ TEST_CASE("paths without the slash lead to the index [H03]") {
   }
   CHECK(get(server, "/debug/pprof?a=<b>").has("Location: /debug/pprof/?a=<b>"));
   CHECK_FALSE(contains(get(server, "/debug/pprof?a=<b>").body, "<b>"));
+  // Inside of this server, and escaped again.
+  CHECK(get(server, "//evil.example/a%3Fb%23c%25d?e").has("Location: /evil.example/a%3Fb%23c%25d?e"));
   // Found by fuzz_http: what is not ASCII was in the header as it came.
   CHECK(get(server, "/debug/pprof?a=\xc3\xa9%20").has("Location: /debug/pprof/?a=%c3%a9%20"));
 }

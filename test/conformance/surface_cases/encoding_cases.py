@@ -59,13 +59,20 @@ def same_addresses(t):
 
 
 def check_growth(before, after):
-    now = {after.identity(sample): sample.values for sample in after.samples}
-    for sample in before.samples:
-        values = now.get(before.identity(sample))
+    now = sums(after)
+    for identity, values in sums(before).items():
         for i, (kind, _) in enumerate(before.sample_types):
-            if kind in CUMULATIVE and sample.values[i]:
-                assert values is not None, f"a stack is gone: {before.identity(sample)}"
-                assert values[i] >= sample.values[i], f"{kind} falls from {sample.values[i]} to {values[i]}"
+            if kind in CUMULATIVE and values[i]:
+                assert identity in now, f"a stack is gone: {identity}"
+                assert now[identity][i] >= values[i], f"{kind} falls from {values[i]} to {now[identity][i]}"
+
+
+def sums(profile):
+    result = {}
+    for sample in profile.samples:
+        values = result.get(profile.identity(sample), [0] * len(sample.values))
+        result[profile.identity(sample)] = [a + b for a, b in zip(values, sample.values)]
+    return result
 
 
 def mappings(profile):

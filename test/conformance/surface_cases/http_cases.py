@@ -62,7 +62,6 @@ def cleaned(t):
         ("/debug//pprof/./heap?debug=1&x=%2F", "/debug/pprof/heap?debug=1&x=%2F"),
         ("/a/../debug/pprof/", "/debug/pprof/"),
         ("/debug/%2e%2e/../../debug/pprof//", "/debug/pprof/"),
-        ("//evil.example/%2e/a%3Fb%23c%25d", "/evil.example/a%3Fb%23c%25d"),
     ):
         answer = t.get(target)
         assert answer.status in (301, 307), (target, answer)
