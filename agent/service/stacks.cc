@@ -104,7 +104,10 @@ void ReadableStacks::find_lines(SourceLines& source_lines, std::span<const safe:
     Frame& frame = frames_[i + 1];
     frame.chain = std::move(answer.chains[i]);
     if (!frame.chain || frame.chain->empty()) continue;
-    for (const SourceLine& line : *frame.chain) add_name(line.function);
+    for (const SourceLine& line : *frame.chain) {
+      const bool is_in_table = &line == &frame.chain->back() && frame.resolved.found;
+      if (!is_in_table) add_name(line.function);
+    }
     if (leaf_ == LeafFrames::kWithoutAllocator) hide_allocators(frame, allocators);
   }
 }
