@@ -83,7 +83,7 @@ std::string_view choice_at(std::string_view words, std::int64_t position) noexce
   std::size_t begin = 0;
   for (std::size_t i = 0; i <= words.size(); ++i) {
     if (i < words.size() && words[i] != ' ') continue;
-    if (position-- == 0) return words.substr(begin, i - begin);
+    if (position-- == 0) return {words.data() + begin, i - begin};  // substr() may throw
     begin = i + 1;
   }
   return {};
