@@ -12,6 +12,7 @@
 #include <sys/utsname.h>
 
 #include "agent/coverage.h"
+#include "agent/helper/program_entry.h"
 #include "agent/log.h"
 #include "agent/program.h"
 #include "agent/safe/arena.h"
@@ -282,6 +283,7 @@ safe::ClockFunction find_clock() noexcept {
 [[gnu::constructor]] void on_load(int argc, char** argv, char** environment) {
   hooks::real::resolve();
   hooks::leave_frees_alone();
+  if (helper::is_own_program()) return;
   safe::read_settings(environment);
   safe::arena.set_limit(static_cast<std::size_t>(safe::settings.max_memory.load(std::memory_order_relaxed)));
   agent.program = identify_program();

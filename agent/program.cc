@@ -5,7 +5,6 @@
 #include <link.h>
 #include <sys/auxv.h>
 
-#include "agent/helper/program_entry.h"
 #include "agent/safe/elf_lookup.h"
 #include "agent/safe/settings.h"
 #include "agent/safe/sys.h"
@@ -144,9 +143,7 @@ bool matches_any(std::string_view patterns, std::string_view name) noexcept {
 Program identify_program() noexcept {
   Program program;
   read_names(program);
-  if (helper::is_own_program()) {
-    program.reason = "the library itself is the program";
-  } else if (getauxval(AT_SECURE) != 0) {
+  if (getauxval(AT_SECURE) != 0) {
     program.reason = "the program runs with more privileges than its caller (AT_SECURE)";
   } else if (is_second_copy()) {
     program.reason = "another copy of the agent is loaded";

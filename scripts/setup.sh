@@ -23,6 +23,7 @@ build,test,demo,bench  liblzma-dev
 build,test,demo,bench  libiberty-dev
 build,test,demo,bench  valgrind
 test                   llvm-14
+test                   dwz
 test                   clang-14
 test                   clang-format-14
 test                   clang-tidy-14

@@ -48,7 +48,11 @@ extern "C" int profagent_open_given(const char* path, int flags, ...) {
   if (given.path != nullptr && std::strcmp(path, given.path) == 0)
     return fcntl(given.descriptor, F_DUPFD_CLOEXEC, 0);
   // A pipe in the place of a file must not make us wait.
-  return open(path, flags | O_NONBLOCK | O_NOCTTY);
+  flags |= O_NONBLOCK | O_NOCTTY;
+  const int file = open(path, flags);
+  // It looks for all names from a folder, also for those that are absolute (dwz).
+  const char* const absolute = std::strstr(path, "//");
+  return file < 0 && absolute != nullptr ? open(absolute + 1, flags) : file;
 }
 
 namespace {
@@ -125,7 +129,7 @@ DwarfReader::DwarfReader(int descriptor, std::string path) : path_(std::move(pat
 }
 
 DwarfReader::~DwarfReader() {
-  close(descriptor_);
+  if (descriptor_ >= 0) close(descriptor_);
 }
 
 service::line_wire::Chain DwarfReader::find(std::uint64_t address) {
@@ -134,6 +138,8 @@ service::line_wire::Chain DwarfReader::find(std::uint64_t address) {
   given = {.path = path_.c_str(), .descriptor = descriptor_};
   backtrace_pcinfo(state_, address, add_frame, ignore_error, &chain);
   given = {};
+  // Opened and mapped at the first question; a process may have many files.
+  if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
   return chain;
 }
 

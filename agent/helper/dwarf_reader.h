@@ -28,7 +28,7 @@ class DwarfReader {
 
  private:
   std::string path_;
-  int descriptor_;
+  int descriptor_;                    // -1 once it is read
   backtrace_state* state_ = nullptr;  // libbacktrace has no way to free it
 };
 

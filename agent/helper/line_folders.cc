@@ -98,7 +98,7 @@ class Rewriter {
       if (i == 0) {
         base = folder;
       } else if (!folder.starts_with('/') && base.starts_with('/')) {
-        const std::uint32_t better = place_of(base + "/" + folder);
+        const std::uint32_t better = place_of(std::string(base).append("/").append(folder));
         std::memcpy(result_.lines.data() + at, &better, sizeof(better));
       }
     }

@@ -1,4 +1,5 @@
 // The helper process: one request after the other, until the agent goes away or has nothing to ask.
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
@@ -25,6 +26,7 @@
 
 #include "agent/helper/dwarf_reader.h"
 #include "agent/helper/program_entry.h"
+#include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
 #include "agent/service/line_wire.h"
 
@@ -40,7 +42,7 @@ constexpr int kWrongUse = 2;
 constexpr int kIdleMillis = 30'000;
 // Of private memory. Files are mapped, and do not count.
 constexpr rlim_t kMaxMemory = rlim_t{2} << 30;
-constexpr int kNiceness = 10;  // as our thread
+constexpr int kNiceness = 10;  // as our thread in a program that is not nice itself
 // How often it is looked whether the agent is still there.
 constexpr suseconds_t kWatchMicros = 200'000;
 // What is known is answered after so long, though the packet is not full.
@@ -64,28 +66,31 @@ void settle() {
   watch.sa_handler = watch_agent;
   watch.sa_flags = SA_RESTART;
   sigaction(SIGALRM, &watch, nullptr);
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
+  constexpr std::uint64_t kNone = 0;
+  safe::sys::call(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&kNone), 0, sizeof(kNone));
 
   const rlimit no_core = {.rlim_cur = 0, .rlim_max = 0};
   setrlimit(RLIMIT_CORE, &no_core);
   rlimit memory = {};
   getrlimit(RLIMIT_DATA, &memory);
-  if (memory.rlim_cur > kMaxMemory) {
-    memory.rlim_cur = kMaxMemory;
-    setrlimit(RLIMIT_DATA, &memory);
-  }
+  memory.rlim_cur = std::min(memory.rlim_max, kMaxMemory);
+  setrlimit(RLIMIT_DATA, &memory);
+  // Of the program's own choice; a file is mapped whole.
+  getrlimit(RLIMIT_AS, &memory);
+  memory.rlim_cur = memory.rlim_max;
+  setrlimit(RLIMIT_AS, &memory);
   const sched_param no_priority = {};
   sched_setscheduler(0, SCHED_BATCH, &no_priority);
-  setpriority(PRIO_PROCESS, 0, kNiceness);
+  setpriority(PRIO_PROCESS, 0, std::max(kNiceness, getpriority(PRIO_PROCESS, 0)));
   // If memory runs out, this process goes first.
   if (const int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC); score >= 0) {
     static_cast<void>(!write(score, "1000", 4));
     close(score);
   }
   // So that no file becomes what libc writes its last words to.
-  for (int fd = open("/dev/null", O_RDWR); fd >= 0 && fd <= STDERR_FILENO;) fd = dup(fd);
+  int null = open("/dev/null", O_RDWR);
+  while (null >= 0 && null <= STDERR_FILENO) null = dup(null);
+  if (null >= 0) close(null);
 }
 
 bool send_packet(const std::vector<std::byte>& packet) {

@@ -7,6 +7,9 @@ namespace profagent::service {
 
 namespace {
 
+// What the containers need for an element, with the block around it.
+constexpr std::size_t kElementBytes = 64;
+
 // Of texts that are kept once, so their places stand for them.
 std::size_t hash_of(const LineChain& chain) noexcept {
   constexpr std::size_t kFactor = 0x9e3779b97f4a7c15;
@@ -24,9 +27,10 @@ std::size_t hash_of(const LineChain& chain) noexcept {
 
 }  // namespace
 
-std::string_view LineCache::Texts::keep(std::string_view text) {
+std::string_view LineCache::Texts::keep(std::string_view text, std::size_t& bytes) {
   if (text.empty()) return {};
   if (const auto known = known_.find(text); known != known_.end()) return *known;
+  bytes += text.size() + kElementBytes;
   char* place = nullptr;
   if (text.size() > kBlockBytes / 4) {
     // A block of its own, before the one that is being filled.
@@ -47,17 +51,19 @@ std::string_view LineCache::Texts::keep(std::string_view text) {
 
 void LineCache::add(ImageLines& image, std::uint64_t address, const line_wire::Chain& chain) {
   const auto [entry, is_new] = image.by_address.try_emplace(address);
-  if (is_new) ++addresses_;
+  if (is_new) bytes_ += kElementBytes;
   if (chain.empty()) return;
   auto kept = std::make_shared<KeptChain>();
   kept->texts = texts_;
   kept->chain.reserve(chain.size());
   for (const line_wire::Frame& frame : chain) {
-    kept->chain.push_back(
-        {.function = texts_->keep(frame.function), .file = texts_->keep(frame.file), .line = frame.line});
+    kept->chain.push_back({.function = texts_->keep(frame.function, bytes_),
+                           .file = texts_->keep(frame.file, bytes_),
+                           .line = frame.line});
   }
   auto& equal = by_hash_[hash_of(kept->chain)];
   if (equal == nullptr || *equal != kept->chain) {
+    bytes_ += 2 * kElementBytes + sizeof(KeptChain) + kept->chain.size() * sizeof(SourceLine);
     const LineChain* const lines = &kept->chain;
     equal = std::shared_ptr<const LineChain>(std::move(kept), lines);
   }
@@ -66,9 +72,10 @@ void LineCache::add(ImageLines& image, std::uint64_t address, const line_wire::C
 
 void LineCache::clear() {
   images_.clear();
-  by_hash_.clear();
+  // Not clear(), which keeps the table.
+  decltype(by_hash_)().swap(by_hash_);
   texts_ = std::make_shared<Texts>();
-  addresses_ = 0;
+  bytes_ = 0;
 }
 
 }  // namespace profagent::service

@@ -28,15 +28,15 @@ struct ImageLines {
 
 class LineCache {
  public:
-  static constexpr std::size_t kMaxAddresses = 65536;
+  // About ten thousand addresses that have nothing in common, several times as many of one program.
+  static constexpr std::size_t kMaxBytes = 4UL << 20;
 
   LineCache() { clear(); }
 
   [[nodiscard]] ImageLines& of(const std::string& identity) { return images_[identity]; }
   void add(ImageLines& image, std::uint64_t address, const line_wire::Chain& chain);
 
-  [[nodiscard]] bool is_full() const noexcept { return addresses_ > kMaxAddresses; }
-  [[nodiscard]] std::size_t addresses() const noexcept { return addresses_; }
+  [[nodiscard]] bool is_full() const noexcept { return bytes_ > kMaxBytes; }
   // Chains that somebody still holds stay valid.
   void clear();
 
@@ -44,7 +44,8 @@ class LineCache {
   // Texts never move and are forgotten only all at once.
   class Texts {
    public:
-    std::string_view keep(std::string_view text);
+    // Adds to `bytes` what a new text takes.
+    std::string_view keep(std::string_view text, std::size_t& bytes);
 
    private:
     static constexpr std::size_t kBlockBytes = 8192;
@@ -61,7 +62,7 @@ class LineCache {
   std::map<std::string, ImageLines> images_;
   std::unordered_map<std::size_t, std::shared_ptr<const LineChain>> by_hash_;
   std::shared_ptr<Texts> texts_;
-  std::size_t addresses_ = 0;
+  std::size_t bytes_ = 0;  // about
 };
 
 }  // namespace profagent::service

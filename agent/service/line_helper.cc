@@ -62,11 +62,11 @@ std::string LineHelper::start(int library, MonotonicNanos deadline) {
 
   std::span<const std::byte> hello;
   const Got got = error != 0 ? Got::kGone : receive_packet(hello, deadline);
-  if (got == Got::kAnswer && std::ranges::equal(hello, std::as_bytes(std::span(line_wire::kHello)))) {
-    // Seldom more than once: it had to run for the helper to begin.
-    while (!start_.is_over() && !start_.stays() && monotonic_now() < deadline) sleep_for(kMillisecond / 10);
+  // Seldom more than once: the process between had to run for the helper to begin, or not to.
+  while (got != Got::kNothingYet && !start_.stays() && !start_.is_over() && monotonic_now() < deadline)
+    sleep_for(kMillisecond / 10);
+  if (got == Got::kAnswer && std::ranges::equal(hello, std::as_bytes(std::span(line_wire::kHello))))
     return {};
-  }
   end();
   if (error == 0) error = start_.error();
   if (error != 0) return "the kernel refuses it (" + name_of(error) + ")";

@@ -101,6 +101,24 @@ TEST_CASE("a separate debug file is found by its link") {
   }
 }
 
+TEST_CASE("what several files share is found in its own file (dwz)") {
+  // Debian's packages name it absolute, Fedora's relative.
+  for (const bool is_relative : {false, true}) {
+    INFO("relative: " << is_relative);
+    const Folder folder;
+    std::vector<std::string> command = {"dwz", "-m", folder / "common.debug"};
+    if (is_relative) command.emplace_back("-r");
+    for (const char* const victim : {"liblines_plain.so", "liblines_optimized.so", "liblines_lto.so"})
+      command.push_back(folder.copy(victim, victim));
+    run(command);
+    const LinesLibrary library(folder / "liblines_optimized.so");
+    CHECK(lines_of(library) == without_far_inlining(library.truth()));
+    // They do need it.
+    std::filesystem::remove(folder / "common.debug");
+    CHECK(lines_of(library) != without_far_inlining(library.truth()));
+  }
+}
+
 TEST_CASE("a file that is not what runs is not read", "[E16]") {
   const Folder folder;
   const std::string file = folder.copy("liblines_optimized.so", "libreplaced.so");
