@@ -121,6 +121,7 @@ std::int64_t WallSampler::period() const {
 }
 
 double WallSampler::tend() {
+  pace_.spend(kWakeUp);
   if (monotonic_nanos() >= next_tick_) {
     tick();
     next_tick_ = pace_.next(monotonic_nanos(), period());
@@ -132,7 +133,6 @@ double WallSampler::tend() {
 
 void WallSampler::tick() {
   pace_.earn(monotonic_nanos());
-  pace_.spend(kWakeUp);
   std::int64_t cpu = own_cpu();
   const auto pay = [&] {
     const std::int64_t now = own_cpu();
