@@ -56,7 +56,7 @@ struct Agent {
   std::int64_t filters_at_load = -1;
   pid_t pid = 0;  // of the process that on_load or on_fork_child ran in
   std::uint64_t forks = 0;
-  bool reopen = false;              // a fork child that has not opened its own listeners yet
+  std::atomic<bool> reopen{false};  // a fork child that has not opened its own listeners yet
   std::atomic<bool> paused{false};  // our thread was ended for a change of rights
   std::atomic<bool> rung{false};    // meanwhile a client has come
 };
@@ -149,10 +149,6 @@ void start_for_client() noexcept {
   start_service(kIdleSeconds);
 }
 
-void on_thread_created() noexcept {
-  start_service(0);
-}
-
 // The program wants the signal for itself. Without another one only a thread can hear clients.
 void on_wake_signal_moved() noexcept {
   if (agent.service.is_running() || !is_own_process()) return;
@@ -200,13 +196,18 @@ void open_listeners() noexcept {
 }
 
 void do_deferred() noexcept {
-  if (agent.reopen) {
-    agent.reopen = false;
+  if (agent.reopen.exchange(false)) {
     open_listeners();
     // Who forks and goes on without a thread is woken by the signal, if there is one.
     if (wake_signal() != 0) return;
   }
   start_for_client();
+}
+
+void on_thread_created() noexcept {
+  // A child of fork() that has not allocated yet.
+  if (agent.reopen.exchange(false)) open_listeners();
+  start_service(0);
 }
 
 void on_rights_will_change() noexcept {

@@ -17,9 +17,10 @@ namespace {
 // A mutex that seemed to be taken, or any while waits are measured, so that none is missed. Only EBUSY says
 // that it is taken: EOWNERDEAD has taken it.
 template <auto& real, auto& real_try, int kBusy, typename Mutex, typename... Arguments>
-[[gnu::noinline]] int try_and_wait(Mutex* mutex, Arguments... arguments) {
-  if (may_be_tried(state_of(mutex)))
-    if (const int tried = real_try(mutex); tried != kBusy) return tried;
+[[gnu::always_inline]] inline int try_and_wait(Mutex* mutex, Arguments... arguments) {
+  if (may_be_tried(state_of(mutex))) [[likely]]
+    if (const int tried = real_try(mutex); tried != kBusy) [[likely]]
+      return tried;
   return wait_for_lock<WaitKind::kMutex, real>(mutex, arguments...);
 }
 
@@ -37,10 +38,15 @@ template <auto& real, typename... Arguments>
 }
 
 template <auto& real, typename Mutex>
+[[gnu::noinline]] int unlock_and_charge(Mutex* mutex) {
+  if (!gives_back(state_of(mutex))) return real(mutex);
+  return unlock_watched<WaitKind::kMutex, real>(mutex);
+}
+
+template <auto& real, typename Mutex>
 [[gnu::always_inline]] inline int unlock_mutex(Mutex* mutex) {
-  if (safe::contention_recorder.is_watching_locks() && may_have_sleepers(state_of(mutex)) &&
-      gives_back(state_of(mutex))) [[unlikely]]
-    return unlock_watched<WaitKind::kMutex, real>(mutex);
+  if (safe::contention_recorder.is_watching_locks() && may_have_sleepers(state_of(mutex))) [[unlikely]]
+    return unlock_and_charge<real>(mutex);
   return real(mutex);
 }
 
@@ -51,7 +57,7 @@ template <auto& real, auto& real_try, typename... Arguments>
 }
 
 int unlock_rwlock(pthread_rwlock_t* lock) {
-  if (safe::contention_recorder.is_watching_locks()) [[unlikely]]
+  if (safe::contention_recorder.is_watching_locks() && may_have_sleepers(lock)) [[unlikely]]
     return unlock_watched<WaitKind::kRwlock, real::pthread_rwlock_unlock>(lock);
   return real::pthread_rwlock_unlock(lock);
 }

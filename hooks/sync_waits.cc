@@ -1,5 +1,5 @@
-// Condition variables, semaphores, barriers, futexes, the end of a thread. Most are cancellation points. Those
-// who wake are hooked for the name of who did.
+// Condition variables, semaphores, barriers, futexes, the end of a thread. Most are cancellation points.
+// Those who wake are hooked for the name of who did.
 #include <linux/futex.h>
 #include <semaphore.h>
 #include <sys/syscall.h>
@@ -15,16 +15,9 @@ using safe::WaitKind;
 
 namespace {
 
-// One that can be had at once is not waited for. Asked, not tried: sem_wait() acts on a cancellation even
-// then.
-bool is_free(sem_t* semaphore) {
-  int value = 0;
-  return real::sem_getvalue(semaphore, &value) == 0 && value > 0;
-}
-
 template <auto& real, typename... Arguments>
 [[gnu::always_inline]] inline int wait_for_unit(sem_t* semaphore, Arguments... arguments) {
-  if (is_free(semaphore)) return real(semaphore, arguments...);
+  if (has_units(semaphore)) return real(semaphore, arguments...);
   return wait_in<WaitKind::kSemaphore, real, Entered::kWhileHoldersAreTold>(
       static_cast<const void*>(semaphore), semaphore, arguments...);
 }

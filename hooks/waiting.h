@@ -14,7 +14,7 @@
 #include "agent/safe/thread_state.h"
 #include "agent/safe/unwind.h"
 #include "agent/safe/waits.h"
-#include "hooks/mutex_state.h"
+#include "hooks/lock_state.h"
 
 namespace profagent::hooks {
 
@@ -62,7 +62,7 @@ template <safe::WaitKind kind, auto& real, Entered entered = Entered::kNever, au
 template <safe::WaitKind kind, auto& real, typename Lock, typename... Arguments>
 [[gnu::always_inline]] inline auto wait_for_lock(Lock* lock, Arguments... arguments) {
   return wait_in<kind, real, Entered::kWhileLocksAreWatched>(static_cast<const void*>(lock), lock,
-                                                              arguments...);
+                                                             arguments...);
 }
 
 template <safe::WaitKind kind, auto& real, typename Lock>
@@ -84,7 +84,8 @@ template <auto& real, typename Object>
 
 template <auto& real, typename Object>
 [[gnu::always_inline]] inline auto wake_by(Object* object) {
-  if (safe::contention_recorder.is_telling_holders()) [[unlikely]] return wake_watched<real>(object);
+  if (safe::contention_recorder.is_telling_holders()) [[unlikely]]
+    return wake_watched<real>(object);
   return real(object);
 }
 

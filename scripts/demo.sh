@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Shows profagent at work: a real redis, not rebuilt, under load, and `go tool pprof` looking into its heap and at its CPU time.
+# Shows profagent at work: a real redis, not rebuilt, under load, and `go tool pprof` looking into its heap, at its CPU time, and
+# at what its threads wait for.
 #
 # Installs what is missing, builds the library, and leaves nothing behind but the build folder.
 set -euo pipefail
@@ -11,11 +12,15 @@ export PATH=$PATH:/usr/local/go/bin:/usr/lib/go/bin
 
 scratch=$(mktemp -d)
 redis=
-clean_up() {
+stop_redis() {
   if [[ -n $redis ]]; then
     kill "$redis" 2>/dev/null || true
     wait "$redis" 2>/dev/null || true
   fi
+  redis=
+}
+clean_up() {
+  stop_redis
   rm -rf "$scratch"
 }
 trap clean_up EXIT
@@ -58,20 +63,25 @@ load() {
 }
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-show LD_PRELOAD=build/libprofagent.so redis-server --port "$port"
-LD_PRELOAD=$root/build/libprofagent.so PROFAGENT_LOG=info PROFAGENT_LOG_FILE=$scratch/agent.log \
-  redis-server --bind 127.0.0.1 --port "$port" --save '' --appendonly no --dir "$scratch" >redis.log 2>&1 &
-redis=$!
-for ((try = 0; try < 100; try++)); do
-  if redis-cli -p "$port" ping >/dev/null 2>&1; then break; fi
-  kill -0 "$redis" 2>/dev/null || fail "redis-server ended" redis.log
-  sleep 0.1
-done
 
-# The log tells where the agent serves: port 6060, or the next free one.
-address=$(sed -n 's/.*serving on \(127\.0\.0\.1:[0-9]*\).*/\1/p' agent.log | head -n 1)
-[[ -n $address ]] || fail "the agent does not serve" agent.log
+# start_redis [OPTION...]: sets $address, where its agent serves: port 6060, or the next free one.
+start_redis() {
+  local try
+  show LD_PRELOAD=build/libprofagent.so redis-server --port "$port" "$@"
+  rm -f agent.log
+  LD_PRELOAD=$root/build/libprofagent.so PROFAGENT_LOG=info PROFAGENT_LOG_FILE=$scratch/agent.log \
+    redis-server --bind 127.0.0.1 --port "$port" --save '' --appendonly no --dir "$scratch" "$@" >redis.log 2>&1 &
+  redis=$!
+  for ((try = 0; try < 100; try++)); do
+    if redis-cli -p "$port" ping >/dev/null 2>&1; then break; fi
+    kill -0 "$redis" 2>/dev/null || fail "redis-server ended" redis.log
+    sleep 0.1
+  done
+  address=$(sed -n 's/.*serving on \(127\.0\.0\.1:[0-9]*\).*/\1/p' agent.log | head -n 1)
+  [[ -n $address ]] || fail "the agent does not serve" agent.log
+}
 
+start_redis
 show redis-benchmark -p "$port" -r 100000 -d 512 -t set,lpush,hset -n 200000
 load -t set,lpush,hset -n 200000
 
@@ -88,5 +98,22 @@ show redis-benchmark -p "$port" -r 100000 -d 512 -t set,lpush,hset -n 400000 "&"
 load -t set,lpush,hset -n 400000 >/dev/null &
 profile -top -nodecount=12 "http://$address/debug/pprof/profile?seconds=5"
 wait $!
+
+# With one more thread for input and output: what does it wait for, and who lets it go? Nothing is recorded until asked.
+stop_redis
+start_redis --io-threads 2 --io-threads-do-reads yes
+bursts() {
+  local i
+  for ((i = 0; i < 12; i++)); do
+    load -c 50 -t set -n 1000
+    sleep 0.2
+  done
+}
+for kind in block mutex; do
+  show redis-benchmark -p "$port" -r 100000 -d 512 -c 50 -t set -n 1000 "&"
+  bursts >/dev/null 2>&1 &
+  profile -top -cum -nodecount=6 -hide='^_|^\[|^clone3$' -focus=pthread_mutex "http://$address/debug/pprof/$kind?seconds=3&rate=1"
+  wait $!
+done
 
 # Each further kind of profile gets its lines here.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on a Debian 12 machine, by group, and nothing else.
 #
-#   scripts/setup.sh [GROUP...]        groups: build test demo bench (default: build test)
+#   scripts/setup.sh [GROUP...]        groups: build test long demo bench (default: build test)
 #
 # Does nothing, and needs no rights, when everything is there. Uses sudo when not root. Never starts a
 # service: the packages of redis or nginx would do so on their own.
@@ -36,6 +36,10 @@ test                   nginx-light          nginx
 test                   sqlite3              sqlite3
 test                   curl                 curl
 test                   xz-utils             xz
+test                   memcached            memcached
+long                   mariadb-server       mariadbd
+long                   sysbench             sysbench
+long                   rustc                rustc
 test,demo              redis-server         redis-server
 test,demo              redis-tools          redis-benchmark
 test,demo              golang-go            go

@@ -10,6 +10,7 @@
 
 #include "agent/safe/contention_buckets.h"
 #include "agent/safe/lock_waiters.h"
+#include "agent/safe/look.h"
 #include "agent/safe/types.h"
 #include "agent/safe/unwind.h"
 #include "agent/safe/waits.h"
@@ -48,16 +49,12 @@ class ContentionRecorder {
     return mutex_fraction_.load(std::memory_order_relaxed);
   }
   // Somebody wants to know how long waits last.
-  [[nodiscard]] bool is_timing() const noexcept { return timing_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool is_timing() const noexcept { return is_set(timing_); }
   // Somebody wants to know who waits for a lock when it is unlocked.
-  [[nodiscard]] bool is_watching_locks() const noexcept {
-    return watching_locks_.load(std::memory_order_relaxed);
-  }
+  [[nodiscard]] bool is_watching_locks() const noexcept { return is_set(watching_locks_); }
 
   // Somebody wants to know who gave a thread what it waited for.
-  [[nodiscard]] bool is_telling_holders() const noexcept {
-    return label_holders_.load(std::memory_order_relaxed);
-  }
+  [[nodiscard]] bool is_telling_holders() const noexcept { return is_set(label_holders_); }
 
   // CLOCK_MONOTONIC, ns.
   [[nodiscard]] static Nanos now() noexcept;
@@ -80,6 +77,7 @@ class ContentionRecorder {
   std::atomic<bool> label_holders_{false};
 };
 
-extern constinit ContentionRecorder contention_recorder;
+// Hidden, so that hooks find it without a table.
+[[gnu::visibility("hidden")]] extern constinit ContentionRecorder contention_recorder;
 
 }  // namespace profagent::safe

@@ -7,6 +7,8 @@
 
 #include "agent/safe/contention_buckets.h"
 #include "agent/safe/contention_recorder.h"
+#include "agent/safe/settings.h"
+#include "agent/service/hex.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
 #include "encoder/delta.h"
@@ -66,14 +68,6 @@ std::vector<Row> read_rows(const safe::ContentionBuckets& buckets) {
   return rows;
 }
 
-std::string hex(const void* address) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (auto left = reinterpret_cast<std::uintptr_t>(address); left != 0; left >>= 4)
-    text.insert(text.begin(), kDigits[left & 15]);
-  return "0x" + text;
-}
-
 std::vector<safe::StackId> stacks_of(const std::vector<Row>& rows) {
   std::vector<safe::StackId> stacks;
   stacks.reserve(rows.size());
@@ -105,10 +99,15 @@ Labels parse_labels(std::string_view text) {
   return labels;
 }
 
-std::int64_t parse_rate(std::string_view text) {
+// 0: not given. Bounded like the setting that it stands in for.
+std::int64_t parse_rate(std::string_view text, std::string_view setting) {
   if (text.empty()) return 0;
   const auto rate = parse_int(text);
-  if (!rate || *rate <= 0) throw BadRequest("invalid value for \"rate\" - must be a positive integer");
+  safe::Bounds bounds{};
+  if (!rate || *rate == 0 || safe::can_change(setting, *rate, bounds) != safe::ChangeResult::kDone) {
+    throw BadRequest("invalid value for \"rate\" - must be an integer from 1 to " +
+                     std::to_string(bounds.maximum));
+  }
   return *rate;
 }
 
@@ -128,7 +127,8 @@ class ContentionSource final : public ProfileSource {
 
  private:
   [[nodiscard]] std::int64_t rate() const;
-  [[nodiscard]] std::string holder_name(safe::Pc pc);
+  [[nodiscard]] std::map<safe::Pc, std::string> holder_names(const std::vector<Row>& rows);
+  [[nodiscard]] std::map<const void*, std::string> lock_names(const std::vector<Row>& rows);
 
   const ContentionProfile& what_;
   Symbolizer& symbolizer_;
@@ -172,10 +172,28 @@ std::string ContentionSource::state() {
          std::string(what_.setting) + "\": 1}' to /debug/pprof/config";
 }
 
-std::string ContentionSource::holder_name(safe::Pc pc) {
-  const std::uintptr_t pcs[] = {pc};
+std::map<safe::Pc, std::string> ContentionSource::holder_names(const std::vector<Row>& rows) {
+  std::map<safe::Pc, std::string> names;
+  for (const Row& row : rows)
+    if (row.key.holder != 0) names[row.key.holder];
+  std::vector<std::uintptr_t> pcs;
+  for (const auto& [pc, name] : names) pcs.push_back(pc);
   const ModuleSet modules = ModuleSet::now({});
-  return symbolizer_.resolve(modules, pcs).front().symbol->name;
+  const std::vector<ResolvedPc> resolved = symbolizer_.resolve(modules, pcs);
+  for (std::size_t i = 0; i < pcs.size(); ++i) names[pcs[i]] = resolved[i].symbol->name;
+  return names;
+}
+
+std::map<const void*, std::string> ContentionSource::lock_names(const std::vector<Row>& rows) {
+  std::map<const void*, std::string> names;
+  for (const Row& row : rows)
+    if (row.key.lock != nullptr) names[row.key.lock];
+  std::vector<std::uintptr_t> addresses;
+  for (const auto& [lock, name] : names) addresses.push_back(reinterpret_cast<std::uintptr_t>(lock));
+  std::vector<std::string> variables = symbolizer_.name_variables(ModuleSet::now({}), addresses);
+  std::size_t next = 0;
+  for (auto& [lock, name] : names) name = std::move(variables[next++]);
+  return names;
 }
 
 encoder::Profile ContentionSource::profile(const Labels& labels) {
@@ -190,6 +208,11 @@ encoder::Profile ContentionSource::profile(const Labels& labels) {
   const std::vector<encoder::LocationIndex> locations = stacks.describe(profile);
   const bool tell_kind = what_.contention == ContentionKind::kBlock || labels.locks;
 
+  const std::map<const void*, std::string> locks =
+      labels.locks ? lock_names(rows) : std::map<const void*, std::string>();
+  const std::map<safe::Pc, std::string> holders =
+      labels.holders ? holder_names(rows) : std::map<safe::Pc, std::string>();
+
   std::vector<std::uint32_t> positions;
   std::vector<encoder::LocationIndex> stack;
   std::vector<encoder::Label> sample_labels;
@@ -202,8 +225,12 @@ encoder::Profile ContentionSource::profile(const Labels& labels) {
     for (const std::uint32_t position : positions) stack.push_back(locations[position]);
     sample_labels.clear();
     if (tell_kind) add_label("wait", safe::text_of(row.key.kind));
-    if (labels.locks && row.key.lock != nullptr) add_label("lock", hex(row.key.lock));
-    if (labels.holders && row.key.holder != 0) add_label("holder", holder_name(row.key.holder));
+    if (labels.locks && row.key.lock != nullptr) {
+      add_label("lock", hex(reinterpret_cast<std::uintptr_t>(row.key.lock)));
+      if (const std::string& name = locks.at(row.key.lock); !name.empty()) add_label("lock_name", name);
+      if (row.key.thread != safe::ThreadName{}) add_label("thread", row.key.thread.text());
+    }
+    if (labels.holders && row.key.holder != 0) add_label("holder", holders.at(row.key.holder));
     const std::int64_t values[] = {row.count, row.nanos};
     profile.add_sample(stack, values, sample_labels);
   }
@@ -246,8 +273,8 @@ std::string ContentionSource::text(std::int64_t /*debug*/, const Query& /*query*
 
 std::unique_ptr<Collection> ContentionSource::begin(double /*seconds*/, const Query& query) {
   const Labels labels = parse_labels(query.get("labels"));
-  return std::make_unique<ContentionDelta>(*this, rates_, what_.contention, parse_rate(query.get("rate")),
-                                           labels);
+  return std::make_unique<ContentionDelta>(*this, rates_, what_.contention,
+                                           parse_rate(query.get("rate"), what_.setting), labels);
 }
 
 }  // namespace

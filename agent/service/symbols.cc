@@ -6,6 +6,7 @@
 #include <elf.h>
 
 #include "agent/service/demangle.h"
+#include "agent/service/hex.h"
 
 namespace profagent::service {
 
@@ -30,10 +31,6 @@ std::string identity_of(const Image& image) {
 std::vector<ResolvedPc> Symbolizer::resolve(const ModuleSet& modules, std::span<const std::uintptr_t> pcs) {
   if (cached_ > kMaxCached) clear();
 
-  struct Wanted {
-    std::size_t index;
-    std::uint64_t address;
-  };
   std::vector<ResolvedPc> results(pcs.size());
   std::map<const Image*, std::vector<Wanted>> by_image;
   for (std::size_t i = 0; i < pcs.size(); ++i) {
@@ -48,18 +45,7 @@ std::vector<ResolvedPc> Symbolizer::resolve(const ModuleSet& modules, std::span<
   }
 
   for (const auto& [image, wanted] : by_image) {
-    ImageCache& cache = images_[identity_of(*image)];
-    std::vector<std::uint64_t> unknown;
-    for (const Wanted& each : wanted) {
-      if (!cache.by_address.contains(each.address)) unknown.push_back(each.address);
-    }
-    if (!unknown.empty()) {
-      std::sort(unknown.begin(), unknown.end());
-      unknown.erase(std::unique(unknown.begin(), unknown.end()), unknown.end());
-      const std::size_t before = cache.by_address.size();
-      name_addresses(*image, std::move(unknown), cache);
-      cached_ += cache.by_address.size() - before;
-    }
+    const ImageCache& cache = name_wanted(*image, wanted, SymbolUse::kFunction);
     for (const Wanted& each : wanted) {
       ResolvedPc& result = results[each.index];
       const auto entry = cache.by_address.find(each.address);
@@ -71,14 +57,55 @@ std::vector<ResolvedPc> Symbolizer::resolve(const ModuleSet& modules, std::span<
   return results;
 }
 
+std::vector<std::string> Symbolizer::name_variables(const ModuleSet& modules,
+                                                    std::span<const std::uintptr_t> addresses) {
+  if (cached_ > kMaxCached) clear();
+
+  std::map<const Image*, std::vector<Wanted>> by_image;
+  for (std::size_t i = 0; i < addresses.size(); ++i) {
+    for (const Image& image : modules.images()) {
+      if (!image.live || image.header == 0 || !image.holds(addresses[i])) continue;
+      by_image[&image].push_back({i, addresses[i] - image.bias});
+      break;
+    }
+  }
+  std::vector<std::string> names(addresses.size());
+  for (const auto& [image, wanted] : by_image) {
+    const ImageCache& cache = name_wanted(*image, wanted, SymbolUse::kVariable);
+    for (const Wanted& each : wanted) {
+      const auto entry = cache.by_address.find(each.address);
+      if (entry == cache.by_address.end() || entry->second.symbol == nullptr) continue;
+      names[each.index] = entry->second.symbol->name;
+      if (const std::uint64_t distance = each.address - entry->second.start; distance != 0)
+        names[each.index] += "+" + hex(distance);
+    }
+  }
+  return names;
+}
+
+Symbolizer::ImageCache& Symbolizer::name_wanted(const Image& image, std::span<const Wanted> wanted,
+                                                SymbolUse use) {
+  ImageCache& cache = images_[identity_of(image)];
+  std::vector<std::uint64_t> unknown;
+  for (const Wanted& each : wanted) {
+    if (!cache.by_address.contains(each.address)) unknown.push_back(each.address);
+  }
+  if (unknown.empty()) return cache;
+  std::sort(unknown.begin(), unknown.end());
+  unknown.erase(std::unique(unknown.begin(), unknown.end()), unknown.end());
+  const std::size_t before = cache.by_address.size();
+  name_addresses(image, {.addresses = std::move(unknown), .cache = cache, .use = use});
+  cached_ += cache.by_address.size() - before;
+  return cache;
+}
+
 void Symbolizer::clear() noexcept {
   images_.clear();
   placeholders_.clear();
   cached_ = 0;
 }
 
-void Symbolizer::name_addresses(const Image& image, std::vector<std::uint64_t> addresses, ImageCache& cache) {
-  Search search{.addresses = std::move(addresses), .cache = cache};
+void Symbolizer::name_addresses(const Image& image, Search search) {
   const auto file = image.path.starts_with('[') ? nullptr : open_running_file(image);
   if (file) {
     ++files_opened_;
@@ -90,7 +117,7 @@ void Symbolizer::name_addresses(const Image& image, std::vector<std::uint64_t> a
       search_table(table_of_dynamic(memory, image.segments, image.bias), {}, search);
     }
   }
-  for (const std::uint64_t address : search.addresses) cache.by_address.try_emplace(address);
+  for (const std::uint64_t address : search.addresses) search.cache.by_address.try_emplace(address);
 }
 
 void Symbolizer::search_file(const Image& image, const FileBytes& file, Search& search) {
@@ -135,7 +162,7 @@ void Symbolizer::search_table(const SymbolTable& table, std::span<const ElfSecti
   for (std::span<const std::uint64_t> rest = search.addresses; !rest.empty();) {
     const auto part = rest.first(std::min(rest.size(), kMaxAddresses));
     rest = rest.subspan(part.size());
-    const std::vector<SymbolMatch> matches = find_symbols(table, sections, part);
+    const std::vector<SymbolMatch> matches = find_symbols(table, sections, part, search.use);
     for (std::size_t i = 0; i < part.size(); ++i) {
       const SymbolMatch& match = matches[i];
       if (match.name == kNoName) {

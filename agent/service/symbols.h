@@ -44,6 +44,11 @@ class Symbolizer {
   [[nodiscard]] std::vector<ResolvedPc> resolve(const ModuleSet& modules,
                                                 std::span<const std::uintptr_t> pcs);
 
+  // The program's global variables at `addresses`, by name, with the distance from the begin of one, as in
+  // "pool+0x28"; empty where there is none, as on the heap.
+  [[nodiscard]] std::vector<std::string> name_variables(const ModuleSet& modules,
+                                                        std::span<const std::uintptr_t> addresses);
+
   void clear() noexcept;
 
   // Files opened so far: a second request must not add any.
@@ -63,9 +68,15 @@ class Symbolizer {
   struct Search {
     std::vector<std::uint64_t> addresses;  // ascending, still without a name
     ImageCache& cache;
+    SymbolUse use;
+  };
+  struct Wanted {
+    std::size_t index;  // in the caller's list
+    std::uint64_t address;
   };
 
-  void name_addresses(const Image& image, std::vector<std::uint64_t> addresses, ImageCache& cache);
+  ImageCache& name_wanted(const Image& image, std::span<const Wanted> wanted, SymbolUse use);
+  void name_addresses(const Image& image, Search search);
   void search_file(const Image& image, const FileBytes& file, Search& search);
   void search_separate_files(const Image& image, const Bytes* file, std::span<const ElfSection> sections,
                              Search& search);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <tuple>
+#include <utility>
 
 #include <elf.h>
 
@@ -21,21 +23,23 @@ struct Candidate {
   std::uint32_t name = kNoName;
   std::uint16_t section = 0;
   std::uint8_t rank = 0;  // smaller is better
+  bool is_weak = false;
 };
 
 std::uint8_t rank_of(const Elf64_Sym& symbol) {
-  constexpr std::uint8_t kLabel = 4;
+  constexpr std::uint8_t kLabel = 2;
   const unsigned binding = ELF64_ST_BIND(symbol.st_info);
-  const std::uint8_t by_binding = binding == STB_LOCAL ? 2 : binding == STB_WEAK ? 1 : 0;
+  const std::uint8_t by_binding = binding == STB_LOCAL ? 1 : 0;
   return ELF64_ST_TYPE(symbol.st_info) == STT_NOTYPE ? by_binding + kLabel : by_binding;
 }
 
 class Search {
  public:
   Search(const SymbolTable& table, std::span<const ElfSection> sections,
-         std::span<const std::uint64_t> addresses)
-      : table_(table), sections_(sections), addresses_(addresses), holding_(addresses.size()) {
-    if (table.complete && !sections.empty()) preceding_.resize(addresses.size());
+         std::span<const std::uint64_t> addresses, SymbolUse use)
+      : table_(table), sections_(sections), addresses_(addresses), use_(use), holding_(addresses.size()) {
+    if (use == SymbolUse::kFunction && table.complete && !sections.empty())
+      preceding_.resize(addresses.size());
   }
 
   std::vector<SymbolMatch> run() {
@@ -55,17 +59,19 @@ class Search {
  private:
   void visit(const Elf64_Sym& symbol) {
     const unsigned type = ELF64_ST_TYPE(symbol.st_info);
-    if (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) return;
+    const bool is_function = type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE;
+    if (use_ == SymbolUse::kFunction ? !is_function : type != STT_OBJECT) return;
     if (symbol.st_shndx == SHN_UNDEF || symbol.st_shndx == SHN_ABS || symbol.st_shndx == SHN_COMMON) return;
     if (symbol.st_name == 0 || symbol.st_name >= table_.names_size) return;
     if (type == STT_NOTYPE && symbol.st_size == 0 && preceding_.empty()) return;
-    if (symbol.st_shndx < sections_.size() && !sections_[symbol.st_shndx].executable()) return;
+    if (is_function && symbol.st_shndx < sections_.size() && !sections_[symbol.st_shndx].executable()) return;
 
     const Candidate candidate{.start = symbol.st_value,
                               .size = symbol.st_size,
                               .name = symbol.st_name,
                               .section = symbol.st_shndx,
-                              .rank = rank_of(symbol)};
+                              .rank = rank_of(symbol),
+                              .is_weak = ELF64_ST_BIND(symbol.st_info) == STB_WEAK};
     const auto first = std::lower_bound(addresses_.begin(), addresses_.end(), symbol.st_value);
     if (first == addresses_.end()) return;
     auto index = static_cast<std::size_t>(first - addresses_.begin());
@@ -85,23 +91,21 @@ class Search {
     // A size of 0 means unknown, so as a rule longer than a known one, see `preceding_`.
     if (a.size != b.size) return a.size != 0 && (b.size == 0 || a.size < b.size);
     if (a.rank != b.rank) return a.rank < b.rank;
-    return better_name(a.name, b.name);
+    return has_better_name(a, b);
   }
 
-  bool better_name(std::uint32_t a, std::uint32_t b) {
-    if (a == b) return false;
+  bool has_better_name(const Candidate& a, const Candidate& b) {
+    if (a.name == b.name) return false;
     // Aliases come up once for every address in their function.
-    if (a != last_a_ || b != last_b_) {
-      const std::string name_a = symbol_name(table_, a);
-      const std::string name_b = symbol_name(table_, b);
-      const auto underscores = [](const std::string& name) {
-        return std::min(name.find_first_not_of('_'), name.size());
+    if (a.name != last_a_ || b.name != last_b_) {
+      const auto order = [&](const Candidate& candidate) {
+        std::string name = symbol_name(table_, candidate.name);
+        const std::size_t underscores = std::min(name.find_first_not_of('_'), name.size());
+        return std::tuple(underscores, candidate.is_weak, name.size(), std::move(name));
       };
-      last_answer_ = underscores(name_a) != underscores(name_b) ? underscores(name_a) < underscores(name_b)
-                     : name_a.size() != name_b.size()           ? name_a.size() < name_b.size()
-                                                                : name_a < name_b;
-      last_a_ = a;
-      last_b_ = b;
+      last_answer_ = order(a) < order(b);
+      last_a_ = a.name;
+      last_b_ = b.name;
     }
     return last_answer_;
   }
@@ -125,6 +129,7 @@ class Search {
   const SymbolTable& table_;
   std::span<const ElfSection> sections_;
   std::span<const std::uint64_t> addresses_;
+  SymbolUse use_;
   std::vector<Candidate> holding_;
   // The last symbol in front of addresses_[i] that does not lie in front of addresses_[i - 1] too.
   std::vector<Candidate> preceding_;
@@ -137,8 +142,8 @@ class Search {
 }  // namespace
 
 std::vector<SymbolMatch> find_symbols(const SymbolTable& table, std::span<const ElfSection> sections,
-                                      std::span<const std::uint64_t> addresses) {
-  return Search(table, sections, addresses).run();
+                                      std::span<const std::uint64_t> addresses, SymbolUse use) {
+  return Search(table, sections, addresses, use).run();
 }
 
 std::string symbol_name(const SymbolTable& table, std::uint32_t offset) {

@@ -30,13 +30,17 @@ struct SymbolMatch {
   std::uint32_t name = kNoName;  // offset into the names
 };
 
-// The functions that hold `addresses` (ascending, link-time), one match for each. Of several symbols the same
-// one is chosen whatever their order in the table: the innermost, a function before a label, global before
-// weak before local, a name with fewer leading underscores, the shorter name, the alphabetically first.
-// `sections` may be empty; then only symbols with a size are found.
+enum class SymbolUse : std::uint8_t { kFunction, kVariable };
+
+// The functions, or variables, that hold `addresses` (ascending, link-time), one match for each. Of several
+// symbols the same one is chosen whatever their order in the table: the innermost, a function before a label,
+// exported before local, a name with fewer leading underscores, global before weak, the shorter name, the
+// first. (libc's functions are weak under the names that programs use, and global under those that libc
+// uses.) `sections` may be empty; then only symbols with a size are found.
 [[nodiscard]] std::vector<SymbolMatch> find_symbols(const SymbolTable& table,
                                                     std::span<const ElfSection> sections,
-                                                    std::span<const std::uint64_t> addresses);
+                                                    std::span<const std::uint64_t> addresses,
+                                                    SymbolUse use = SymbolUse::kFunction);
 
 // The name at `offset`, without the version that linkers append (foo@@V_1). Empty when it is not there.
 [[nodiscard]] std::string symbol_name(const SymbolTable& table, std::uint32_t offset);

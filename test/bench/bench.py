@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """What the agent costs, beside plain forwarding and its peers, in one run on one machine.
 
-usage: bench.py AGENT_LIBRARY FORWARD_LIBRARY ALLOC_BENCH LOCK_BENCH [locks]
+usage: bench.py AGENT_LIBRARY FORWARD_LIBRARY FORWARD_LOCKS_LIBRARY ALLOC_BENCH LOCK_BENCH CONTENDED_BENCH [locks | contended]
 Prints tables; a peer that is not installed is named. Times are the best of several interleaved runs and depend on the
 machine: read the ratios. Instructions (callgrind) do not.
 """
 
+import dataclasses
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ import time
 from peers import Peers
 
 ROUNDS = 5
+CONTENDED_ROUNDS = 15  # who gets the lock next is up to the scheduler
 CALLGRIND = shutil.which("valgrind")
 
 
@@ -121,6 +124,24 @@ def lock_table(cases, program, scratch):
     print_table("locks that nobody else wants, a pair: lock + unlock, post + wait, signal + broadcast", head, rows)
 
 
+def contended_table(cases, program):
+    """Ratios of times taken right after another; "none" is run twice, and its ratio to itself is the noise. The first case is
+    the base of the others."""
+    cases = [*cases, dataclasses.replace(cases[0], name="none, again")]
+    rows = []
+    for threads in (2, 8):
+        for steps in (100, 10_000):
+            times = [[float(run(case, [program, str(threads), "250", str(steps)]).stdout) for case in cases]
+                     for _ in range(CONTENDED_ROUNDS)]
+            for column, case in enumerate(cases):
+                ratios = sorted(row[column] / row[0] for row in times)
+                rows.append([f"{threads} threads, {steps} steps" if column == 0 else "", case.name,
+                             statistics.median(row[column] for row in times), statistics.median(ratios),
+                             ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]])
+    head = ["", "", "ns", "ratio", "1st quartile", "3rd"]
+    print_table(f"a mutex that all threads want, {os.cpu_count()} processors: ns per pair of the whole process", head, rows)
+
+
 def process_table(cases, scratch):
     rows = []
     base = {}
@@ -138,12 +159,16 @@ def process_table(cases, scratch):
     print_table("idle `sleep`: private dirty memory; `/bin/true`: instructions from start to end", head, rows)
 
 
-def main(agent, forward, program, lock_program, only=None):
+def main(agent, forward, forward_locks, program, lock_program, contended_program, only=None):
     if not CALLGRIND:
         print("not measured: instructions: no valgrind on this machine (scripts/setup.sh bench)")
     with tempfile.TemporaryDirectory() as scratch:
-        peers = Peers(agent, forward, scratch)
-        lock_table(peers.lock_profilers(), lock_program, scratch)
+        peers = Peers(agent, forward, forward_locks, scratch)
+        lock_profilers = split(peers.lock_profilers())
+        contended_table(lock_profilers, contended_program)
+        if only == "contended":
+            return 0
+        lock_table(lock_profilers, lock_program, scratch)
         if only == "locks":
             return 0
         cases = split(peers.defaults())
@@ -155,4 +180,4 @@ def main(agent, forward, program, lock_program, only=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(os.path.abspath, sys.argv[1:5]), *sys.argv[5:]))
+    sys.exit(main(*map(os.path.abspath, sys.argv[1:7]), *sys.argv[7:]))

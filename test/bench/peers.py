@@ -34,11 +34,12 @@ def jemalloc_without_prof(library):
 
 
 class Peers:
-    def __init__(self, agent, forward, scratch):
-        self.agent, self.forward = agent, forward
+    def __init__(self, agent, forward, forward_locks, scratch):
+        self.agent, self.forward, self.forward_locks = agent, forward, forward_locks
         self.scratch = scratch
         self.tcmalloc = find_library("libtcmalloc.so.4")
         self.jemalloc = find_library("libjemalloc.so.2")
+        self.mutrace = find_library("libmutrace.so") or find_library("mutrace/libmutrace.so")
         self.heaptrack = find_library("heaptrack/libheaptrack_preload.so")
 
     def defaults(self):
@@ -65,12 +66,14 @@ class Peers:
         return [*cases[:3], awake, *cases[3:]]
 
     def lock_profilers(self):
-        """No peer profiles locks from a preloaded library."""
         on = {"PROFAGENT_BLOCK_PROFILE_RATE": "1", "PROFAGENT_MUTEX_PROFILE_FRACTION": "1"}
+        no_mutrace = "" if self.mutrace else "not on this machine, and Debian 12 has no package of it"
         return [
             Case("none", {}),
+            Case("plain forwarding (mutexes)", {"LD_PRELOAD": self.forward_locks}),
             Case("profagent", {"LD_PRELOAD": self.agent}),
             Case("profagent, block and mutex on", {"LD_PRELOAD": self.agent, **on}),
+            Case("mutrace", {"LD_PRELOAD": self.mutrace}, missing=no_mutrace),
         ]
 
     def every_allocation(self):

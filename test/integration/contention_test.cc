@@ -403,13 +403,18 @@ TEST_CASE("labels name the lock and who held it") {
       collect(victim, "/debug/pprof/block?seconds=2&rate=1&labels=lock,holder", "hog1 1 20");
   const std::vector<Sample> waits = block.in("waits");
   REQUIRE(waits.size() == 1);
-  CHECK(waits[0].labels ==
-        std::map<std::string, std::string>{{"holder", "hog1"}, {"lock", lock}, {"wait", "mutex"}});
+  CHECK(waits[0].labels == std::map<std::string, std::string>{
+                               {"holder", "hog1"}, {"lock", lock}, {"lock_name", "lock"}, {"wait", "mutex"}});
   const Profile mutex = collect(victim, "/debug/pprof/mutex?seconds=2&rate=1&labels=lock", "hog2 1 20");
   REQUIRE(mutex.in("hog2").size() == 1);
-  CHECK(mutex.in("hog2")[0].labels.at("lock") == lock);
+  CHECK(mutex.in("hog2")[0].labels ==
+        std::map<std::string, std::string>{
+            {"lock", lock}, {"lock_name", "lock"}, {"thread", "mutex_hog"}, {"wait", "mutex"}});
 
-  CHECK(victim.get("/debug/pprof/block?seconds=1&labels=colour").status == 400);
+  for (const char* wrong : {"labels=colour", "rate=0", "rate=-1", "rate=1.5", "rate=9000000000000000000"}) {
+    CAPTURE(wrong);
+    CHECK(victim.get(std::string("/debug/pprof/block?seconds=1&") + wrong).status == 400);
+  }
 }
 
 TEST_CASE("who does not give a lock back is not charged, and who gets an error has not waited") {

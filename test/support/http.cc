@@ -102,6 +102,15 @@ std::string Connection::read_to_end() {
   return std::exchange(buffer_, {});
 }
 
+std::string Connection::read_line() {
+  std::size_t end = 0;
+  while ((end = buffer_.find("\r\n")) == std::string::npos)
+    if (!fill()) throw std::runtime_error("the connection ended before a whole line: '" + buffer_ + "'");
+  std::string line = buffer_.substr(0, end);
+  buffer_.erase(0, end + 2);
+  return line;
+}
+
 Response Connection::read_response(bool head) {
   Response response;
   std::size_t head_end = 0;

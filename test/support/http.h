@@ -51,6 +51,8 @@ class Connection {
   void send(std::string_view bytes);  // raw; a peer that closed is not an error
   // All bytes until the peer closes or resets.
   std::string read_to_end();
+  // One line, without its CR LF.
+  std::string read_line();
   // Reads one response; `head` says that no body follows whatever the headers announce.
   Response read_response(bool head = false);
   void shut_write();

@@ -13,7 +13,7 @@ __attribute__((noinline)) static int symbols_static(int x) {
   return x * 5 + 2;
 }
 
-// Of names for the same code: global before weak before local, then fewer leading underscores.
+// Of names for the same code: exported before local, then fewer leading underscores, then global before weak.
 __attribute__((noinline)) int __symbols_many_names(int x) {
   return x * 7 + 3;
 }
