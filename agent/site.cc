@@ -12,6 +12,7 @@
 #include "agent/service/modules.h"
 #include "agent/service/symbols.h"
 #include "agent/service/threads_profile.h"
+#include "agent/service/wall_profile.h"
 
 namespace profagent {
 
@@ -21,12 +22,14 @@ service::Site make_site(SiteParts parts) {
     explicit Shared(SiteParts& parts)
         : info(std::move(parts.info)),
           cpu_sampler(parts.filters_at_load),
-          thread_watch(parts.asking_signal, parts.filters_at_load) {}
+          thread_watch(parts.asking_signal, parts.filters_at_load),
+          wall_sampler(parts.asking_signal, parts.filters_at_load) {}
     service::AgentInfo info;
     service::Symbolizer symbolizer;
     service::CpuSampler cpu_sampler;
     service::ContentionRates contention_rates;
     service::ThreadWatch thread_watch;
+    service::WallSampler wall_sampler;
   };
   auto shared = std::make_shared<Shared>(parts);
 
@@ -39,6 +42,7 @@ service::Site make_site(SiteParts parts) {
   }
   site.profiles.push_back(service::make_creation_source(shared->symbolizer));
   site.profiles.push_back(service::make_threads_source(shared->symbolizer, shared->thread_watch));
+  site.profiles.push_back(service::make_wall_source(shared->symbolizer, shared->wall_sampler));
   site.cmdline = std::move(parts.cmdline);
   site.symbol_names = [shared](std::span<const std::uintptr_t> pcs) {
     const auto modules = service::ModuleSet::now({});
