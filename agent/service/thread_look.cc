@@ -7,6 +7,7 @@
 #include "agent/safe/cpu_timers.h"
 #include "agent/safe/record_stack.h"
 #include "agent/safe/sys.h"
+#include "agent/service/lock_owner.h"
 #include "agent/service/task_file.h"
 
 namespace profagent::service {
@@ -26,18 +27,6 @@ std::string_view state_of(WaitKind kind) {
 std::uint64_t cpu_time_of(pid_t tid) {
   std::uint64_t nanos = 0;
   return safe::read_cpu_clock(safe::cpu_clock_of(tid), nanos) ? nanos : 0;
-}
-
-// Who holds the lock, as glibc notes it: pthread_mutex_t's __owner, pthread_rwlock_t's __cur_writer. That of
-// a lock of another make is a number that belongs to no thread.
-pid_t holder_of(WaitKind kind, const void* lock) {
-  constexpr std::uintptr_t kOwner = offsetof(pthread_mutex_t, __data.__owner);
-  constexpr std::uintptr_t kWriter = offsetof(pthread_rwlock_t, __data.__cur_writer);
-  if (lock == nullptr || (kind != WaitKind::kMutex && kind != WaitKind::kRwlock)) return 0;
-  const std::uintptr_t at =
-      reinterpret_cast<std::uintptr_t>(lock) + (kind == WaitKind::kMutex ? kOwner : kWriter);
-  std::int32_t holder = 0;
-  return safe::sys::read_memory(at, &holder, sizeof(holder)) == sizeof(holder) ? holder : 0;
 }
 
 }  // namespace
@@ -111,7 +100,7 @@ bool ThreadLooker::walk(ThreadRow& row, StackPool& stacks, const BlockedAt& at, 
   row.waiting_frame = is_met && stack.site > 0 ? stack.site - 1 : 0;
   if (is_met) row.object = site.object;
   if (!is_met && row.kind == WaitKind::kFutex) row.object = reinterpret_cast<const void*>(at.argument);
-  row.holder = holder_of(row.kind, row.object);
+  row.holder = read_lock_owner(row.kind, reinterpret_cast<std::uintptr_t>(row.object)).tid;
   return is_met;
 }
 
