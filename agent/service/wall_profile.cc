@@ -101,6 +101,8 @@ std::string WallCollection::finish() {
   window_.reset();
   add_rows(profile, result.table);
   profile.add_comment("every thread was looked at " + std::to_string(result.rounds) + " times");
+  profile.add_comment("looks came " + std::to_string(result.late / kNanosPerMillisecond) +
+                      " ms late, in all");
   for (const std::string& loss : losses()) profile.add_comment(loss);
   return encoder::gzipped_pprof(profile);
 }

@@ -31,6 +31,8 @@ constexpr std::string_view kNotKnown = "[unknown]";
 constexpr std::int64_t kWakeUp = 20'000;
 // Between two readings of our own CPU clock, which cost as much as the looks at threads that stand still.
 constexpr int kLooksPerReading = 16;
+// Any wake-up takes a little.
+constexpr std::int64_t kLate = kMillisecond;
 
 // Where the one who was asked has run; nothing as long as there is no answer.
 std::optional<WallPlace> answer_of(const ThreadAsks::Ask& ask) {
@@ -122,13 +124,19 @@ std::int64_t WallSampler::period() const {
 
 double WallSampler::tend() {
   pace_.spend(kWakeUp);
-  if (monotonic_nanos() >= next_tick_) {
+  if (const std::int64_t late = monotonic_nanos() - next_tick_; late >= 0) {
+    note_late(late);
     tick();
     next_tick_ = pace_.next(monotonic_nanos(), period());
   }
   // Not 0, which means "not again".
   return static_cast<double>(std::max<std::int64_t>(next_tick_ - monotonic_nanos(), 1)) /
          static_cast<double>(kSecond);
+}
+
+void WallSampler::note_late(std::int64_t late) {
+  if (late < kLate) return;
+  for (Window* window : windows_) window->result_.late += late;
 }
 
 void WallSampler::tick() {
@@ -192,6 +200,7 @@ void WallSampler::list() {
 WallSampler::Thread WallSampler::newborn(pid_t tid, std::int64_t born) {
   Thread thread;
   thread.tid = tid;
+  thread.born = born;
   thread.charged_until = born;
   thread.place = {kUnknownState, kNotKnown, {}};
   return thread;
@@ -290,9 +299,10 @@ void WallSampler::settle_answer(Thread& thread, std::optional<WallPlace> answer)
   if (std::exchange(thread.is_open, false)) thread.place = place;
 }
 
-// Most threads get their name after they were seen first.
+// Most threads get their name after they were seen first, and soon.
 void WallSampler::refresh_name(Thread& thread, std::int64_t now) {
-  if (thread.named_at != 0 && now - thread.named_at < kSecond) return;
+  const bool is_young = now - thread.born < kSecond;
+  if (!is_young && thread.named_at != 0 && now - thread.named_at < kSecond) return;
   const safe::ThreadName name = read_thread_name(thread.tid);
   if (name == safe::ThreadName()) return;
   thread.name = name;

@@ -46,6 +46,9 @@ class WallSampler {
       WallTable table;
       std::int64_t nanos = 0;  // from the window's begin to its end
       std::uint64_t rounds = 0;
+      // For how long looks were due and our thread had no processor, ns. It gets one when the program needs
+      // fewer, so that much of each thread's time may be charged to where it waits.
+      std::int64_t late = 0;
     };
     // Charges what is still open, up to now.
     [[nodiscard]] Result finish();
@@ -80,6 +83,7 @@ class WallSampler {
   };
   struct Thread {
     pid_t tid = 0;
+    std::int64_t born = 0;
     safe::ThreadName name;
     std::int64_t named_at = 0;
     bool was_listed = false;
@@ -102,6 +106,7 @@ class WallSampler {
   [[nodiscard]] std::int64_t period() const;
 
   void tick();
+  void note_late(std::int64_t late);
   void list();
   [[nodiscard]] static Thread newborn(pid_t tid, std::int64_t born);
   // False: it has not run since the last look.
