@@ -40,6 +40,7 @@ test                   memcached            memcached
 long                   mariadb-server       mariadbd
 long                   sysbench             sysbench
 long                   rustc                rustc
+long                   gdb                  gdb
 test,demo              redis-server         redis-server
 test,demo              redis-tools          redis-benchmark
 test,demo              golang-go            go

@@ -1,8 +1,11 @@
 // /debug/pprof/wall: where all threads spend their time. What is compared is time with time, so it does not
 // matter how busy the machine is. How true the shares are: wall_accuracy_test.cc.
+#include <chrono>
+#include <csignal>
 #include <map>
 #include <memory>
 #include <sstream>
+#include <thread>
 #include <tuple>
 
 #include <catch2/catch.hpp>
@@ -92,21 +95,32 @@ TEST_CASE("the rate of a wall profile, and what is no rate") {
 }
 
 TEST_CASE("two wall profiles at the same time have each their own window") {
-  Victim victim("wall_shares");
-  victim.command("work");
-  InBackground longer(victim, kWall + "3");
+  // One thread runs: most of the time its answer to the longer one is under way.
+  Victim victim("stands", {"--burn"});
+  InBackground longer(victim, kWall + "3&hz=1000&tids=1");
   REQUIRE(eventually([&] { return takes_wall(victim); }));
-  const Profile shorter = victim.profile(kWall + "1&hz=1000&tids=1");
+  const Profile shorter = victim.profile(kWall + "1&tids=1");
   const Profile whole = longer.profile();
-  CHECK(whole.message().period() == 10000000);
-  CHECK(shorter.message().period() == 1000000);
+  CHECK(whole.message().period() == 1000000);
+  CHECK(shorter.message().period() == 10000000);
   CHECK(begin_of(shorter) > begin_of(whole));
   CHECK(shorter.message().duration_nanos() < whole.message().duration_nanos());
   for (const Profile& profile : {whole, shorter}) {
     CHECK(broken_wall_rules(profile) == kNone);
-    const std::int64_t sum = wall_nanos(profile.of_thread("worker"));
-    CHECK(sum == 3 * profile.message().duration_nanos());
+    for (const auto& [tid, nanos] : nanos_by_tid(profile)) CHECK(nanos == profile.message().duration_nanos());
   }
+}
+
+TEST_CASE("looks that could not be made in time are told, and no time is missing") {
+  Victim victim("stands");
+  InBackground waiting(victim, kWall + "1");
+  REQUIRE(eventually([&] { return takes_wall(victim); }));
+  victim.process().signal(SIGSTOP);
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  victim.process().signal(SIGCONT);
+  const Profile profile = waiting.profile();
+  CHECK(late_of(profile) > 400);
+  CHECK(wall_nanos(profile.in("f2")) == 50 * profile.message().duration_nanos());
 }
 
 TEST_CASE("a client that leaves ends the wall profile, and the next one gets its own") {

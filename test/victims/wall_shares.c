@@ -84,7 +84,7 @@ static void* work(void* argument) {
     // Two parts of running, three of sleep, five of the lock.
     const uint64_t choice = next_random(&random) % 10;
     const int chosen = choice < 2 ? 0 : choice < 5 ? 1 : 2;
-    functions[chosen](now.time + (60 + next_random(&random) % 140) * kMillisecond);
+    functions[chosen](now.time + (20 + next_random(&random) % 60) * kMillisecond);
     const uint64_t after = wall();
     now.spent[chosen] += after - now.time;
     now.time = after;
