@@ -5,9 +5,8 @@
 // the error of one change has a standard deviation of T / sqrt(8), that of n changes sqrt(n) times as much.
 //
 // Looks that are due while our thread has no processor come when the program needs fewer of them. When a
-// thread changes its place in between, up to half of what the look is late goes to the wrong one. There is
-// a change in one of five looks that are 40 ms late, later ones are rare: a tenth of what they are late in
-// all.
+// thread changes its place in between, up to half of what the look is late goes to the wrong one. The workers
+// do so every 80 ms, so of looks that are 32 ms late, a fifth of what they are late; later ones are rare.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -69,7 +68,7 @@ class Shares {
   void check(double allowed) {
     CAPTURE(total_, rounds_, unanswered_, late_);
     CHECK(seen_["runs"] > 0);
-    const double error = allowed * total_ + late_ / 10;
+    const double error = allowed * total_ + late_ / 5;
     for (const auto& [function, spent] : truth_) {
       CAPTURE(function, spent, seen_[function]);
       CHECK(spent > seen_[function] - error);
@@ -84,8 +83,7 @@ class Shares {
     const std::string& state = sample.labels.at("state");
     CAPTURE(sample.key());
     if (sample.has("sleeps") && state != "running") CHECK(state == "sleep");
-    // A futex' when another thread was faster at a mutex that looked free (hooks/sync_locks.cc).
-    if (sample.has("locks") && state != "running") CHECK((state == "mutex" || state == "futex"));
+    if (sample.has("locks") && state != "running") CHECK(state == "mutex");
     if (sample.has("runs")) CHECK(state == "running");
   }
 
@@ -127,9 +125,9 @@ TEST_CASE("shares are true to a point and a half when there is time", "[.long]")
 
 TEST_CASE("threads that are born and end in the window count for their lives") {
   Victim victim("wall_shares");
-  InBackground waiting(victim, kWall + "3");
+  InBackground waiting(victim, kWall + "4");
   REQUIRE(eventually([&] { return takes_wall(victim); }));
-  victim.command("live 48 300");
+  victim.command("live 32 800");
   const Profile profile = waiting.profile();
   CHECK(broken_wall_rules(profile) == kNone);
   const auto lived = std::stod(last_line(victim.process(), "lived"));
@@ -140,11 +138,12 @@ TEST_CASE("threads that are born and end in the window count for their lives") {
     if (sample.has("clock_nanosleep")) CHECK(sample.labels.at("thread") == "brief");
 }
 
-TEST_CASE("threads that live shorter than a period are seen as often as they should be") {
+// Sixteen at a time, which are seen all or none: by chance, so it takes many.
+TEST_CASE("threads that live shorter than a period are seen as often as they should be", "[.long]") {
   Victim victim("wall_shares");
-  InBackground waiting(victim, kWall + "3");
+  InBackground waiting(victim, kWall + "20");
   REQUIRE(eventually([&] { return takes_wall(victim); }));
-  victim.command("live 1000 4");
+  victim.command("live 16000 4");
   const Profile profile = waiting.profile();
   CHECK(broken_wall_rules(profile) == kNone);
   const auto lived = std::stod(last_line(victim.process(), "lived"));

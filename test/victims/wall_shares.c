@@ -1,6 +1,5 @@
 // Three functions whose wall-clock time is known exactly: three threads ("worker") run, sleep and wait for a
-// lock in turns of random length, and read the clock at every change. Another ("keeper") keeps the lock most
-// of the time.
+// lock in turns of random length, and read the clock at every change. Nobody ever gives the lock back.
 //
 // Command "window BEGIN END", two times of the wall clock in ns, prints what was spent between them:
 // "functions RUNS SLEEPS LOCKS", ns.
@@ -36,8 +35,12 @@ static uint64_t wall(void) {
   return clock_nanos(CLOCK_REALTIME);
 }
 
+static struct timespec timespec_of(uint64_t time) {
+  return (struct timespec){(time_t)(time / 1000000000), (long)(time % 1000000000)};
+}
+
 static void sleep_until(uint64_t end) {
-  const struct timespec time = {(time_t)(end / 1000000000), (long)(end % 1000000000)};
+  const struct timespec time = timespec_of(end);
   while (wall() < end) clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &time, NULL);
 }
 
@@ -50,25 +53,11 @@ NOINLINE void sleeps(uint64_t end) {
   END_OF_FRAME();
 }
 NOINLINE void locks(uint64_t end) {
-  while (wall() < end) {
-    pthread_mutex_lock(&lock);
-    pthread_mutex_unlock(&lock);
-  }
+  const struct timespec time = timespec_of(end);
+  while (wall() < end) pthread_mutex_timedlock(&lock, &time);
   END_OF_FRAME();
 }
 static void (*const functions[kFunctions])(uint64_t) = {runs, sleeps, locks};
-
-static void* keep(void* unused) {
-  uint64_t random = 88172645463325252u;
-  name_thread("keeper");
-  for (;;) {
-    pthread_mutex_lock(&lock);
-    sleep_until(wall() + (5 + next_random(&random) % 20) * kMillisecond);
-    pthread_mutex_unlock(&lock);
-    sleep_until(wall() + kMillisecond);
-  }
-  return unused;
-}
 
 static void* work(void* argument) {
   struct Worker* worker = argument;
@@ -162,7 +151,7 @@ int main(void) {
     unsigned long last = 0;
     int count = 0;
     if (strcmp(command, "work") == 0) {
-      pthread_create(&thread, NULL, keep, NULL);
+      pthread_mutex_lock(&lock);
       for (int i = 0; i < kWorkers; ++i) sem_post(&begin);
     }
     if (sscanf(command, "window %lu %lu", &first, &last) == 2) print_window(first, last);
