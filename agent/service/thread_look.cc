@@ -71,6 +71,8 @@ bool ThreadLooker::has_small_signal_stack(pid_t tid) const {
 ThreadLooker::Site ThreadLooker::site_of(pid_t tid, std::uintptr_t sp) const {
   Site nearest;
   for (const auto& [owner, slot] : slots_of(tid)) {
+    // It may have been given to another thread since.
+    if (slot->tid.load(std::memory_order_relaxed) != owner) continue;
     Site site;
     // Acquire pairs with the release in WaitSite::publish().
     site.kind = slot->wait.kind.load(std::memory_order_acquire);

@@ -8,23 +8,55 @@
 
 namespace profagent::service {
 
-void ThreadWatch::remember(ThreadRow& row, std::int64_t now) {
+namespace {
+
+// At most so long at a time: what others notice of it.
+constexpr std::int64_t kSlice = 5'000'000;  // ns
+
+}  // namespace
+
+ThreadWatch::Taking::Taking(ThreadWatch& watch) : watch_(watch) {
+  static_cast<void>(snapshot_.stacks.add({}));  // 0: not known
+  looker_.find_slots();
+  tids_ = list_threads();
+  std::erase(tids_, safe::sys::gettid());
+  snapshot_.threads.reserve(tids_.size());
+}
+
+bool ThreadWatch::Taking::go_on() {
+  const std::int64_t end = monotonic_nanos() + kSlice;
+  while (done_ < tids_.size() && monotonic_nanos() < end) look_at(tids_[done_++]);
+  return done_ < tids_.size();
+}
+
+void ThreadWatch::Taking::look_at(pid_t tid) {
+  ThreadRow row;
+  row.tid = tid;
+  const Look look = looker_.look_at(row, snapshot_.stacks);
+  if (look == Look::kGone) return;
+  row.name = read_thread_name(tid);
+  if (look == Look::kDone) remember(row, monotonic_nanos());
+  if (look == Look::kRunning) running_.push_back(snapshot_.threads.size());
+  snapshot_.threads.push_back(row);
+}
+
+void ThreadWatch::Taking::remember(ThreadRow& row, std::int64_t now) {
   const std::uint64_t runs = read_runs(row.tid);
   if (runs == 0) return;
-  const auto known = seen_before_.find(row.tid);
-  const bool is_same = known != seen_before_.end() && known->second.runs == runs;
+  const auto known = watch_.seen_.find(row.tid);
+  const bool is_same = known != watch_.seen_.end() && known->second.runs == runs;
   row.blocked_since = is_same ? known->second.first : now;
   seen_[row.tid] = {runs, row.blocked_since};
 }
 
-void ThreadWatch::ask_running(const std::vector<std::size_t>& running) {
+void ThreadWatch::Taking::ask_running() {
   std::vector<Question> questions;
-  questions.reserve(running.size());
-  for (const std::size_t row : running) {
+  questions.reserve(running_.size());
+  for (const std::size_t row : running_) {
     const pid_t tid = snapshot_.threads[row].tid;
     questions.push_back({tid, looker_.has_small_signal_stack(tid), row});
   }
-  asking_.ask(
+  watch_.asking_.ask(
       questions,
       [&](const Question& question, std::span<const safe::Pc> pcs) {
         ThreadRow& row = snapshot_.threads[question.row];
@@ -48,32 +80,18 @@ void ThreadWatch::ask_running(const std::vector<std::size_t>& running) {
       });
 }
 
-ThreadSnapshot ThreadWatch::take() {
-  snapshot_ = {};
-  static_cast<void>(snapshot_.stacks.add({}));  // 0: not known
-  looker_.find_slots();
-  const pid_t own = safe::sys::gettid();
-  seen_before_.swap(seen_);
-  seen_.clear();
-
-  const std::vector<pid_t> tids = list_threads();
-  snapshot_.threads.reserve(tids.size());
-  std::vector<std::size_t> running;
-  for (const pid_t tid : tids) {
-    if (tid == own) continue;
-    ThreadRow row;
-    row.tid = tid;
-    const Look look = looker_.look_at(row, snapshot_.stacks);
-    if (look == Look::kGone) continue;
-    row.name = read_thread_name(tid);
-    if (look == Look::kDone) remember(row, monotonic_nanos());
-    if (look == Look::kRunning) running.push_back(snapshot_.threads.size());
-    snapshot_.threads.push_back(row);
-  }
-  ask_running(running);
+ThreadSnapshot ThreadWatch::Taking::finish() {
+  ask_running();
   std::erase_if(snapshot_.threads, [](const ThreadRow& row) { return row.tid == 0; });
-  seen_before_.clear();
+  watch_.seen_ = std::move(seen_);
   return std::move(snapshot_);
+}
+
+ThreadSnapshot ThreadWatch::take() {
+  Taking taking(*this);
+  while (taking.go_on()) {
+  }
+  return taking.finish();
 }
 
 }  // namespace profagent::service

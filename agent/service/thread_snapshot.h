@@ -29,23 +29,46 @@ class ThreadWatch {
   ThreadWatch(std::function<int()> asking_signal, std::int64_t filters_at_load)
       : asking_(std::move(asking_signal), filters_at_load) {}
 
+  class Taking;
+  // All in one go.
   [[nodiscard]] ThreadSnapshot take();
 
  private:
-  using Look = ThreadLooker::Look;
   // A thread that has not run since it was seen first has waited all that time.
   struct Seen {
     std::uint64_t runs = 0;
     std::int64_t first = 0;
   };
 
-  void remember(ThreadRow& row, std::int64_t now);
-  void ask_running(const std::vector<std::size_t>& running);
-
-  ThreadLooker looker_;
   ThreadAsking asking_;
-  ThreadSnapshot snapshot_;  // that is being taken
-  std::unordered_map<pid_t, Seen> seen_, seen_before_;
+  std::unordered_map<pid_t, Seen> seen_;  // by the last snapshot
+};
+
+// One snapshot, taken a few threads at a time, so that our thread can do something else in between. Threads
+// that come meanwhile are not in it. The watch must outlive it.
+class ThreadWatch::Taking {
+ public:
+  explicit Taking(ThreadWatch& watch);
+
+  // Looks at some more, for a few milliseconds. False: there are no more.
+  bool go_on();
+  // Asks those that run. Once, and nothing after it.
+  [[nodiscard]] ThreadSnapshot finish();
+
+ private:
+  using Look = ThreadLooker::Look;
+
+  void look_at(pid_t tid);
+  void remember(ThreadRow& row, std::int64_t now);
+  void ask_running();
+
+  ThreadWatch& watch_;
+  ThreadLooker looker_;
+  std::vector<pid_t> tids_;  // to be looked at
+  std::size_t done_ = 0;
+  std::vector<std::size_t> running_;
+  ThreadSnapshot snapshot_;
+  std::unordered_map<pid_t, Seen> seen_;
 };
 
 }  // namespace profagent::service

@@ -91,26 +91,19 @@ class ThreadsSource final : public ProfileSource {
     return tids.size() - static_cast<std::size_t>(std::count(tids.begin(), tids.end(), safe::sys::gettid()));
   }
   std::string state() override { return {}; }
-  std::string snapshot(const Query& /*query*/) override { return encoder::gzipped_pprof(profile()); }
-  std::string text(std::int64_t debug, const Query& query) override;
+  std::unique_ptr<Collection> begin_now(std::int64_t debug, const Query& query) override;
   std::unique_ptr<Collection> begin(double seconds, const Query& query) override;
 
-  [[nodiscard]] encoder::Profile profile();
-
  private:
-  [[nodiscard]] std::string count_text();
-  [[nodiscard]] std::string dump();
-
   Symbolizer& symbolizer_;
   ThreadWatch& watch_;
 };
 
-encoder::Profile ThreadsSource::profile() {
+encoder::Profile make_profile(Symbolizer& symbolizer, const ThreadSnapshot& snapshot) {
   encoder::Profile profile(kSampleTypes);
   profile.set_time(unix_nanos());
   profile.set_period(kSampleTypes[0], 1);
-  const ThreadSnapshot snapshot = watch_.take();
-  const ReadableStacks stacks(symbolizer_, snapshot.stacks);
+  const ReadableStacks stacks(symbolizer, snapshot.stacks);
   const std::vector<encoder::LocationIndex> locations = stacks.describe(profile);
   const encoder::StringId thread = profile.intern("thread");
   const encoder::StringId state = profile.intern("state");
@@ -137,9 +130,8 @@ encoder::Profile ThreadsSource::profile() {
   return profile;
 }
 
-std::string ThreadsSource::count_text() {
-  const ThreadSnapshot snapshot = watch_.take();
-  const ReadableStacks stacks(symbolizer_, snapshot.stacks);
+std::string count_text(Symbolizer& symbolizer, const ThreadSnapshot& snapshot) {
+  const ReadableStacks stacks(symbolizer, snapshot.stacks);
   Texts texts(stacks);
   std::vector<std::vector<std::uint32_t>> positions(snapshot.threads.size());
   std::vector<std::array<encoder::TextLabel, 2>> labels(snapshot.threads.size());
@@ -169,9 +161,8 @@ std::string describe(const ThreadRow& row, const std::unordered_map<pid_t, const
   return note;
 }
 
-std::string ThreadsSource::dump() {
-  const ThreadSnapshot snapshot = watch_.take();
-  const ReadableStacks stacks(symbolizer_, snapshot.stacks);
+std::string dump(Symbolizer& symbolizer, const ThreadSnapshot& snapshot) {
+  const ReadableStacks stacks(symbolizer, snapshot.stacks);
   Texts texts(stacks);
   const std::int64_t now = monotonic_nanos();
   std::unordered_map<pid_t, const ThreadRow*> by_tid;
@@ -202,12 +193,34 @@ std::string ThreadsSource::dump() {
   return sink.take();
 }
 
-std::string ThreadsSource::text(std::int64_t debug, const Query& /*query*/) {
-  return debug >= 2 ? dump() : count_text();
+// The profile of now, or one of its texts.
+class NowCollection final : public Collection {
+ public:
+  NowCollection(Symbolizer& symbolizer, ThreadWatch& watch, std::int64_t debug)
+      : symbolizer_(symbolizer), taking_(watch), debug_(debug) {}
+
+  double tend() override {
+    constexpr double kAtOnce = 1e-6;
+    return taking_.go_on() ? kAtOnce : 0;
+  }
+  std::string finish() override {
+    const ThreadSnapshot snapshot = taking_.finish();
+    if (debug_ == 0) return encoder::gzipped_pprof(make_profile(symbolizer_, snapshot));
+    return debug_ >= 2 ? dump(symbolizer_, snapshot) : count_text(symbolizer_, snapshot);
+  }
+
+ private:
+  Symbolizer& symbolizer_;
+  ThreadWatch::Taking taking_;
+  std::int64_t debug_;
+};
+
+std::unique_ptr<Collection> ThreadsSource::begin_now(std::int64_t debug, const Query& /*query*/) {
+  return std::make_unique<NowCollection>(symbolizer_, watch_, debug);
 }
 
 std::unique_ptr<Collection> ThreadsSource::begin(double /*seconds*/, const Query& /*query*/) {
-  return std::make_unique<DeltaCollection>([this] { return profile(); });
+  return std::make_unique<DeltaCollection>([this] { return make_profile(symbolizer_, watch_.take()); });
 }
 
 }  // namespace

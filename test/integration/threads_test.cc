@@ -325,6 +325,20 @@ TEST_CASE("ten thousand threads in two seconds and 16 MiB", "[F16]") {
   CHECK(kilobytes(victim, "VmHWM") - before < 16 << 10);
 }
 
+TEST_CASE("other requests are answered while many threads are looked at", "[F16]") {
+  Victim victim("stands", {"--idle", "1900"});
+  CHECK(eventually([&] {
+    const std::int64_t before = agent_number(victim, "requests");
+    Connection snapshot(victim.unix_address());
+    snapshot.send(to_bytes({.target = kThreads}));
+    // It has been begun before the first of these questions, which are all answered before it. One alone could
+    // come between the looking and the answer.
+    const bool has_begun = agent_number(victim, "requests") == before + 2;
+    for (int more = 0; more < 2; ++more) static_cast<void>(agent_number(victim, "requests"));
+    return has_begun && !snapshot.has_input();
+  }));
+}
+
 TEST_CASE("a process that has given up its rights shows what its own slots tell", "[G6]") {
   if (geteuid() != 0) {
     WARN("needs root");
