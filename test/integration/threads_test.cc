@@ -331,8 +331,8 @@ TEST_CASE("other requests are answered while many threads are looked at", "[F16]
     const std::int64_t before = agent_number(victim, "requests");
     Connection snapshot(victim.unix_address());
     snapshot.send(to_bytes({.target = kThreads}));
-    // It has been begun before the first of these questions, which are all answered before it. One alone could
-    // come between the looking and the answer.
+    // It has been begun before the first of these questions, which are all answered before it. One alone
+    // could come between the looking and the answer.
     const bool has_begun = agent_number(victim, "requests") == before + 2;
     for (int more = 0; more < 2; ++more) static_cast<void>(agent_number(victim, "requests"));
     return has_begun && !snapshot.has_input();
