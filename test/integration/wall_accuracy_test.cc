@@ -165,7 +165,7 @@ TEST_CASE("a thousand idle threads cost a hundredth of a processor, and no time 
   const std::int64_t before = cost(victim);
   const Profile brief = victim.profile(kWall + "1");
   const std::int64_t between = cost(victim);
-  const Profile profile = victim.profile(kWall + "5");
+  const Profile profile = victim.profile(kWall + "6");
   const std::int64_t used = cost(victim) - between;
   const std::int64_t longer = profile.message().duration_nanos() - brief.message().duration_nanos();
   CAPTURE(between - before, used, longer);
@@ -175,6 +175,6 @@ TEST_CASE("a thousand idle threads cost a hundredth of a processor, and no time 
   CHECK(profile.total("wall").all() == threads * profile.message().duration_nanos());
   CHECK(wall_nanos(profile.in("f2")) == 950 * profile.message().duration_nanos());
   for (const Sample& sample : profile.in("f2")) CHECK(sample.labels.at("state") == "semaphore");
-  // Looked at again and again all the same.
-  CHECK(profile.in("f2").at(0).values[0] > 2 * 950);
+  // And not only at first, though the first looks are paid for out of the same hundredth.
+  CHECK(profile.in("f2").at(0).values[0] > 950);
 }
