@@ -13,6 +13,7 @@
 #include "agent/service/symbol_sources.h"
 #include "agent/service/symbol_wish.h"
 #include "agent/service/threads_profile.h"
+#include "agent/service/wall_profile.h"
 
 namespace profagent {
 
@@ -39,12 +40,14 @@ service::Site make_site(SiteParts parts) {
     explicit Shared(SiteParts& parts)
         : info(std::move(parts.info)),
           cpu_sampler(parts.filters_at_load),
-          thread_watch(info.asking_signal, parts.filters_at_load) {}
+          thread_watch(info.asking_signal, parts.filters_at_load),
+          wall_sampler(info.asking_signal, parts.filters_at_load) {}
     service::AgentInfo info;
     service::SymbolSources symbols;
     service::CpuSampler cpu_sampler;
     service::ContentionRates contention_rates;
     service::ThreadWatch thread_watch;
+    service::WallSampler wall_sampler;
   };
   auto shared = std::make_shared<Shared>(parts);
 
@@ -57,6 +60,7 @@ service::Site make_site(SiteParts parts) {
   }
   site.profiles.push_back(service::make_creation_source(shared->symbols));
   site.profiles.push_back(service::make_threads_source(shared->symbols, shared->thread_watch));
+  site.profiles.push_back(service::make_wall_source(shared->symbols, shared->wall_sampler));
   site.cmdline = std::move(parts.cmdline);
   site.symbol_names = [shared](std::span<const std::uintptr_t> pcs) {
     if (service::usual_symbol_detail() == service::SymbolDetail::kNone)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Shows profagent at work: a real redis, not rebuilt, under load, and `go tool pprof` looking into its heap, at its CPU time, and
-# at what its threads wait for.
+# Shows profagent at work: a real redis, not rebuilt, under load, and `go tool pprof` looking into its heap, at its CPU time, at
+# what its threads wait for, and at where all their time goes.
 #
 # Installs what is missing, builds the library, and leaves nothing behind but the build folder.
 set -euo pipefail
@@ -115,5 +115,11 @@ for kind in block mutex; do
   profile -top -cum -nodecount=6 -hide='^_|^\[|^clone3$' -focus=pthread_mutex "http://$address/debug/pprof/$kind?seconds=3&rate=1"
   wait $!
 done
+
+# What does the main thread do with its time?
+show redis-benchmark -p "$port" -r 100000 -d 512 -c 50 -t set -n 1000 "&"
+bursts >/dev/null 2>&1 &
+profile -top -cum -nodecount=8 -tagfocus=thread=redis-server -tagroot=state -hide='^_|^\[|^clone3$' "http://$address/debug/pprof/wall?seconds=3"
+wait $!
 
 # Each further kind of profile gets its lines here.

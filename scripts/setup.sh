@@ -47,6 +47,7 @@ long                   sysbench             sysbench
 long                   rustc                rustc
 long                   chromium             chromium
 long                   chromium-driver      chromedriver
+long                   gdb                  gdb
 test,demo              redis-server         redis-server
 test,demo              redis-tools          redis-benchmark
 test,demo              golang-go            go

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "agent/safe/settings.h"
+#include "agent/service/hertz.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
 #include "encoder/cpu_binary.h"
@@ -25,7 +26,6 @@ constexpr ProfileKind kProfile{
     .default_seconds = 30};
 
 constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
-constexpr std::int64_t kMostHertz = 1000;
 
 // What a request may say besides its seconds.
 struct CpuRequest {
@@ -36,15 +36,7 @@ struct CpuRequest {
 };
 
 CpuRequest parse(const Query& query) {
-  std::int64_t hertz = safe::settings.cpu_profile_rate.load(std::memory_order_relaxed);
-  if (const std::string_view text = query.get("hz"); !text.empty()) {
-    const auto asked = parse_int(text);
-    if (!asked || *asked < 1 || *asked > kMostHertz) {
-      throw BadRequest("invalid value for \"hz\" - must be an integer from 1 to " +
-                       std::to_string(kMostHertz));
-    }
-    hertz = *asked;
-  }
+  const std::int64_t hertz = hertz_of(query, safe::settings.cpu_profile_rate.load(std::memory_order_relaxed));
   const std::string_view format = query.get("format");
   if (!format.empty() && format != "gperftools")
     throw BadRequest("invalid value for \"format\" - may only be \"gperftools\"");

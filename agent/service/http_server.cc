@@ -317,14 +317,12 @@ class Session : public std::enable_shared_from_this<Session> {
   // Waits for the end of the collection, or until it wants to be tended before that.
   void tend() {
     const double seconds_until_next = pending_->tend ? pending_->tend() : 0;
-    auto until = finish_at_;
-    if (seconds_until_next > 0) {
-      const auto pause = std::chrono::duration<double>(seconds_until_next);
-      until = std::min(until, std::chrono::steady_clock::now() +
-                                  std::chrono::duration_cast<std::chrono::steady_clock::duration>(pause));
-    }
-    wait_.expires_at(until);
-    wait_.async_wait([self = shared_from_this(), is_end = until == finish_at_](error_code error) {
+    const auto pause = std::chrono::duration<double>(seconds_until_next);
+    const auto next = std::chrono::steady_clock::now() +
+                      std::chrono::duration_cast<std::chrono::steady_clock::duration>(pause);
+    const bool is_end = seconds_until_next <= 0 || (pending_->seconds > 0 && next >= finish_at_);
+    wait_.expires_at(is_end ? finish_at_ : next);
+    wait_.async_wait([self = shared_from_this(), is_end](error_code error) {
       if (error || !self->pending_) return;
       self->guarded([&] {
         if (!is_end) return self->tend();

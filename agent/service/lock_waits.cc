@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "agent/safe/sys.h"
+#include "agent/service/lock_owner.h"
 #include "agent/service/task_file.h"
 
 namespace profagent::service {
@@ -18,34 +19,25 @@ namespace {
 
 using safe::WaitKind;
 
-template <typename Value>
-bool read_at(std::uintptr_t address, Value& value) {
-  return safe::sys::read_memory(address, &value, sizeof(value)) == sizeof(value);
-}
-
 bool is_inside(std::uintptr_t address, std::uintptr_t object, std::size_t bytes) {
   return address - object < bytes;
 }
 
-// glibc's pthread_mutex_t: __kind has this bit in a mutex between processes.
-constexpr int kShared = 128;
-
-bool take_mutex(LockWait& wait) {
-  pthread_mutex_t mutex;
-  if (wait.futex.address != wait.object || !read_at(wait.object, mutex)) return false;
-  wait.kind = WaitKind::kMutex;
-  wait.holder = mutex.__data.__owner;
-  wait.is_shared = (mutex.__data.__kind & kShared) != 0;
+bool take_owner(LockWait& wait, WaitKind kind) {
+  const LockOwner owner = read_lock_owner(kind, wait.object);
+  wait.kind = kind;
+  wait.holder = owner.tid;
+  wait.is_shared = owner.is_shared;
   return wait.holder > 0;
 }
 
-// Zero while only readers hold it: who they are is not noted.
+bool take_mutex(LockWait& wait) {
+  return wait.futex.address == wait.object && take_owner(wait, WaitKind::kMutex);
+}
+
 bool take_rwlock(LockWait& wait) {
-  pthread_rwlock_t lock;
-  if (!is_inside(wait.futex.address, wait.object, sizeof(lock)) || !read_at(wait.object, lock)) return false;
-  wait.holder = lock.__data.__cur_writer;
-  wait.is_shared = lock.__data.__shared != 0;
-  return wait.holder > 0;
+  return is_inside(wait.futex.address, wait.object, sizeof(pthread_rwlock_t)) &&
+         take_owner(wait, WaitKind::kRwlock);
 }
 
 // The word that a joining thread waits for is the other's tid, which the kernel zeroes at its end. It lies in
@@ -63,7 +55,8 @@ bool take_mutex_of_condition(LockWait& wait) {
   constexpr std::uint32_t kContended = 2;  // the value of a mutex' word that is waited for
   std::uintptr_t pointed_to = 0;
   if (is_inside(wait.futex.address, wait.object, sizeof(pthread_cond_t))) return false;
-  if (!read_at(wait.object, pointed_to)) return false;
+  if (safe::sys::read_memory(wait.object, &pointed_to, sizeof(pointed_to)) != sizeof(pointed_to))
+    return false;
   if (is_inside(wait.futex.address, pointed_to, sizeof(pthread_cond_t))) return false;
   wait.object = wait.futex.address;
   return wait.futex.value == kContended && take_mutex(wait);

@@ -40,8 +40,8 @@ struct ProfileKind {
   bool is_for_scraper = false;  // people have another profile for it: the index shows no command and no state
 };
 
-// A collection over time, between its two ends. Destroying it unfinished gives up and leaves nothing switched
-// on.
+// A collection that takes time, between its two ends. Destroying it unfinished gives up and leaves nothing
+// switched on.
 class Collection {
  public:
   Collection() = default;
@@ -49,9 +49,9 @@ class Collection {
   Collection& operator=(const Collection&) = delete;
   virtual ~Collection() = default;
   // Called now and then meanwhile, first at once. Returns after how many seconds it wants to be called again;
-  // 0: not at all.
+  // 0: not at all, which ends a collection that was begun by begin_now().
   virtual double tend() { return 0; }
-  // The encoded profile, gzip included.
+  // The encoded profile, gzip included, or the text that was asked for.
   virtual std::string finish() = 0;
 };
 
@@ -78,6 +78,9 @@ class ProfileSource {
   virtual std::string snapshot(const Query& /*query*/) { return {}; }
   // debug=1 and above.
   virtual std::string text(std::int64_t /*debug*/, const Query& /*query*/) { return {}; }
+  // Instead of these two, when they would hold up other requests: the same in slices. `debug` 0: the encoded
+  // profile.
+  virtual std::unique_ptr<Collection> begin_now(std::int64_t /*debug*/, const Query& /*query*/) { return {}; }
   // Takes the first end of a collection of `seconds`. Never null; throws when it cannot be started,
   // BadRequest when the query is to blame.
   virtual std::unique_ptr<Collection> begin(double seconds, const Query& query) = 0;
@@ -138,7 +141,7 @@ struct Site {
 
 // An answer that takes time: wait, then call finish(). Destroying it unfinished is the cancel.
 struct Pending {
-  double seconds = 0;
+  double seconds = 0;            // 0: until tend() wants no more
   std::function<double()> tend;  // as Collection's
   std::function<Response()> finish;
 };

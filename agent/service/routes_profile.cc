@@ -1,6 +1,4 @@
 // One profile kind over HTTP: the order of the checks and the texts are those of Go's handlers.
-#include <algorithm>
-
 #include "agent/service/routes_pages.h"
 
 namespace profagent::service {
@@ -23,6 +21,23 @@ Answer collect(ProfileSource& source, double seconds, const Query& query, std::s
                  [collection, file_name = std::move(file_name)] {
                    return profile_file(file_name, collection->finish());
                  }};
+}
+
+Response profile_text(std::string text) {
+  return make_response("text/plain; charset=utf-8", std::move(text));
+}
+
+// Go answers debug=-1 with text/plain too; 1 is the least that has a text.
+Answer now(ProfileSource& source, std::int64_t debug, const Query& query) {
+  if (debug < 0) debug = 1;
+  const auto response = [debug, name = source.kind().name](std::string body) {
+    return debug == 0 ? profile_file(name, std::move(body)) : profile_text(std::move(body));
+  };
+  if (const std::shared_ptr<Collection> collection = source.begin_now(debug, query)) {
+    return Pending{0, [collection] { return collection->tend(); },
+                   [collection, response] { return response(collection->finish()); }};
+  }
+  return response(debug == 0 ? source.snapshot(query) : source.text(debug, query));
 }
 
 Response refuse_long_request() {
@@ -82,11 +97,7 @@ Answer profile_page(ProfileSource& source, const Request& request) try {
 
   const std::int64_t debug = parse_int_or_zero(query.get("debug"));
   if (!seconds.empty()) return delta(source, seconds, debug, query);
-  if (debug != 0) {
-    // Go answers debug=-1 with text/plain too; 1 is the least that has a text.
-    return make_response("text/plain; charset=utf-8", source.text(std::max<std::int64_t>(debug, 1), query));
-  }
-  return profile_file(source.kind().name, source.snapshot(query));
+  return now(source, debug, query);
 } catch (const BadRequest& error) {
   return make_pprof_error(400, error.what());
 }

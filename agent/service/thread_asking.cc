@@ -22,7 +22,7 @@ constexpr std::int64_t kPatience = 20 * kMillisecond;
 constexpr std::int64_t kWholePatience = 400 * kMillisecond;
 constexpr long kBetweenLooks = 200'000;  // ns
 
-constexpr std::string_view kNoAnswer = "[running: no answer]";
+constexpr std::string_view kNoMemory = "[running: no memory]";
 
 void pause_a_moment() {
   const timespec moment{0, kBetweenLooks};
@@ -45,6 +45,18 @@ std::string_view ThreadAsking::obstacle_of(const Question& question, int signal)
   return {};
 }
 
+ThreadAsking::Begun ThreadAsking::begin(const Question& question, int signal) const {
+  if (const std::string_view obstacle = obstacle_of(question, signal); !obstacle.empty())
+    return {{}, obstacle};
+  const safe::ThreadAsks::Ask ask = thread_asks.ask(question.tid, signal);
+  return {ask, ask.place == nullptr ? "[running: could not be asked]" : std::string_view()};
+}
+
+ThreadAsking::Begun ThreadAsking::begin(const Question& question) const {
+  if (!thread_asks.prepare()) return {{}, kNoMemory};
+  return begin(question, signal_());
+}
+
 // Returns how many were dealt with.
 std::size_t ThreadAsking::ask_some(std::span<const Question> questions, int signal, const Answered& answered,
                                    const Unanswered& unanswered) const {
@@ -57,16 +69,12 @@ std::size_t ThreadAsking::ask_some(std::span<const Question> questions, int sign
   for (const Question& question : questions) {
     if (asked.size() == safe::ThreadAsks::kPlaces) break;
     ++dealt_with;
-    if (const std::string_view obstacle = obstacle_of(question, signal); !obstacle.empty()) {
-      unanswered(question, obstacle);
-      continue;
+    const Begun begun = begin(question, signal);
+    if (begun.obstacle.empty()) {
+      asked.push_back({&question, begun.ask});
+    } else {
+      unanswered(question, begun.obstacle);
     }
-    const safe::ThreadAsks::Ask ask = thread_asks.ask(question.tid, signal);
-    if (ask.place == nullptr) {
-      unanswered(question, "[running: could not be asked]");
-      continue;
-    }
-    asked.push_back({&question, ask});
   }
   const std::int64_t end = monotonic_nanos() + kPatience;
   const auto is_missing = [](const Asked& one) { return safe::ThreadAsks::answer(one.ask) == nullptr; };
@@ -87,7 +95,7 @@ void ThreadAsking::ask(std::span<const Question> questions, const Answered& answ
                        const Unanswered& unanswered) const {
   if (questions.empty()) return;
   if (!thread_asks.prepare()) {
-    for (const Question& question : questions) unanswered(question, "[running: no memory]");
+    for (const Question& question : questions) unanswered(question, kNoMemory);
     return;
   }
   const int signal = signal_();

@@ -11,9 +11,13 @@
 
 #include <sys/types.h>
 
+#include "agent/safe/thread_asks.h"
 #include "agent/safe/types.h"
 
 namespace profagent::service {
+
+// Of a running thread, in place of its stack.
+inline constexpr std::string_view kNoAnswer = "[running: no answer]";
 
 struct Question {
   pid_t tid = 0;
@@ -34,8 +38,16 @@ class ThreadAsking {
 
   void ask(std::span<const Question> questions, const Answered& answered, const Unanswered& unanswered) const;
 
+  // One question, not waited for: to be looked after, and given up, by the asker.
+  struct Begun {
+    safe::ThreadAsks::Ask ask;
+    std::string_view obstacle;  // not empty: nobody was asked
+  };
+  [[nodiscard]] Begun begin(const Question& question) const;
+
  private:
   [[nodiscard]] std::string_view obstacle_of(const Question& question, int signal) const;
+  [[nodiscard]] Begun begin(const Question& question, int signal) const;
   [[nodiscard]] std::size_t ask_some(std::span<const Question> questions, int signal,
                                      const Answered& answered, const Unanswered& unanswered) const;
 

@@ -99,29 +99,20 @@ class ThreadsSource final : public ProfileSource {
     return tids.size() - static_cast<std::size_t>(std::count(tids.begin(), tids.end(), safe::sys::gettid()));
   }
   std::string state() override { return {}; }
-  std::string snapshot(const Query& query) override {
-    return encoder::gzipped_pprof(profile(read(), parse_symbol_wish(query)));
-  }
-  std::string text(std::int64_t debug, const Query& query) override;
+  std::unique_ptr<Collection> begin_now(std::int64_t debug, const Query& query) override;
   std::unique_ptr<Collection> begin(double seconds, const Query& query) override;
 
-  [[nodiscard]] Reading read() { return {unix_nanos(), watch_.take()}; }
-  [[nodiscard]] encoder::Profile profile(const Reading& reading, const SymbolWish& wish);
-
  private:
-  [[nodiscard]] std::string count_text(const SymbolWish& wish);
-  [[nodiscard]] std::string dump(const SymbolWish& wish);
-
   SymbolSources& symbols_;
   ThreadWatch& watch_;
 };
 
-encoder::Profile ThreadsSource::profile(const Reading& reading, const SymbolWish& wish) {
+encoder::Profile make_profile(SymbolSources& symbols, const SymbolWish& wish, const Reading& reading) {
   encoder::Profile profile(kSampleTypes);
   profile.set_time(reading.time);
   profile.set_period(kSampleTypes[0], 1);
   const ThreadSnapshot& snapshot = reading.snapshot;
-  const ReadableStacks stacks(symbols_, wish, snapshot.stacks);
+  const ReadableStacks stacks(symbols, wish, snapshot.stacks);
   const std::vector<encoder::LocationIndex> locations = stacks.describe(profile);
   const encoder::StringId thread = profile.intern("thread");
   const encoder::StringId state = profile.intern("state");
@@ -148,9 +139,8 @@ encoder::Profile ThreadsSource::profile(const Reading& reading, const SymbolWish
   return profile;
 }
 
-std::string ThreadsSource::count_text(const SymbolWish& wish) {
-  const ThreadSnapshot snapshot = watch_.take();
-  const ReadableStacks stacks(symbols_, wish, snapshot.stacks);
+std::string count_text(SymbolSources& symbols, const SymbolWish& wish, const ThreadSnapshot& snapshot) {
+  const ReadableStacks stacks(symbols, wish, snapshot.stacks);
   Texts texts(stacks);
   std::vector<std::vector<std::uint32_t>> positions(snapshot.threads.size());
   std::vector<std::array<encoder::TextLabel, 2>> labels(snapshot.threads.size());
@@ -181,9 +171,8 @@ std::string describe(const ThreadRow& row, const std::unordered_map<pid_t, const
   return note;
 }
 
-std::string ThreadsSource::dump(const SymbolWish& wish) {
-  const ThreadSnapshot snapshot = watch_.take();
-  const ReadableStacks stacks(symbols_, wish, snapshot.stacks);
+std::string dump(SymbolSources& symbols, const SymbolWish& wish, const ThreadSnapshot& snapshot) {
+  const ReadableStacks stacks(symbols, wish, snapshot.stacks);
   Texts texts(stacks);
   const std::int64_t now = monotonic_nanos();
   std::unordered_map<pid_t, const ThreadRow*> by_tid;
@@ -215,15 +204,43 @@ std::string ThreadsSource::dump(const SymbolWish& wish) {
   return sink.take();
 }
 
-std::string ThreadsSource::text(std::int64_t debug, const Query& query) {
-  const SymbolWish wish = parse_symbol_wish(query);
-  return debug >= 2 ? dump(wish) : count_text(wish);
+// The profile of now, or one of its texts.
+class NowCollection final : public Collection {
+ public:
+  NowCollection(SymbolSources& symbols, ThreadWatch& watch, const SymbolWish& wish, std::int64_t debug)
+      : symbols_(symbols), wish_(wish), time_(unix_nanos()), taking_(watch), debug_(debug) {}
+
+  double tend() override {
+    constexpr double kAtOnce = 1e-6;
+    return taking_.go_on() ? kAtOnce : 0;
+  }
+  std::string finish() override {
+    const Reading reading{time_, taking_.finish()};
+    if (debug_ == 0) return encoder::gzipped_pprof(make_profile(symbols_, wish_, reading));
+    return debug_ >= 2 ? dump(symbols_, wish_, reading.snapshot)
+                       : count_text(symbols_, wish_, reading.snapshot);
+  }
+
+ private:
+  SymbolSources& symbols_;
+  SymbolWish wish_;
+  std::int64_t time_;
+  ThreadWatch::Taking taking_;
+  std::int64_t debug_;
+};
+
+std::unique_ptr<Collection> ThreadsSource::begin_now(std::int64_t debug, const Query& query) {
+  return std::make_unique<NowCollection>(symbols_, watch_, parse_symbol_wish(query), debug);
 }
 
 std::unique_ptr<Collection> ThreadsSource::begin(double /*seconds*/, const Query& query) {
   return std::make_unique<DeltaCollection<Reading>>(
-      [this] { return read(); },
-      [this, wish = parse_symbol_wish(query)](const Reading& reading) { return profile(reading, wish); });
+      [this] {
+        return Reading{unix_nanos(), watch_.take()};
+      },
+      [this, wish = parse_symbol_wish(query)](const Reading& reading) {
+        return make_profile(symbols_, wish, reading);
+      });
 }
 
 }  // namespace

@@ -255,18 +255,33 @@ TEST_CASE("without a path go tool pprof asks for the CPU profile", "[V15][V16]")
   CHECK(std::regex_search(rows_of(top.out), std::regex(" share_10\n")));
 }
 
-TEST_CASE("a CPU profile passes the scrapers' rules, busy or idle", "[V01][V02][P03]") {
+TEST_CASE("a profile over time passes the scrapers' rules, busy or idle", "[V01][V02][P03]") {
   for (const char* name : {"cpu_shares", "simple"}) {
-    CAPTURE(name);
     Victim victim(name);
-    const std::string url = victim.url("/debug/pprof/profile?seconds=1");
-    CHECK(run({tool("checkprof"), url}).out == url + ": ok\n");
-    for (const char* program : {"go_pprof", "pprof"}) {
-      const Outcome raw = client(program, {"-raw", "-symbolize=none", url});
-      CAPTURE(raw.err);
-      CHECK(raw.ok());
-      CHECK(raw.out.find("PeriodType: cpu nanoseconds\nPeriod: 10000000\n") != std::string::npos);
+    for (const TimedKind& kind : kTimedKinds) {
+      CAPTURE(name, kind.name);
+      const std::string url = victim.url("/debug/pprof/" + kind.name + "?seconds=1");
+      CHECK(run({tool("checkprof"), url}).out == url + ": ok\n");
+      for (const char* program : {"go_pprof", "pprof"}) {
+        const Outcome raw = client(program, {"-raw", "-symbolize=none", url});
+        CAPTURE(raw.err);
+        CHECK(raw.ok());
+        const std::string period = "PeriodType: " + std::string(kind.period_type) + "\nPeriod: 10000000\n";
+        CHECK(raw.out.find(period) != std::string::npos);
+      }
     }
+  }
+}
+
+TEST_CASE("pprof shows wall-clock time by state, under fgprof's path too") {
+  Victim victim("stands");
+  for (const char* path : {"/debug/pprof/wall?seconds=1", "/debug/fgprof?seconds=1"}) {
+    const Outcome top = go_pprof({"-top", "-tagroot=state", victim.url(path)});
+    CAPTURE(path, top.out, top.err);
+    CHECK(top.ok());
+    CHECK(top.out.find("Type: wall\n") != std::string::npos);
+    CHECK(std::regex_search(rows_of(top.out), std::regex(" mutex\n")));
+    CHECK(std::regex_search(rows_of(top.out), std::regex(" f3\n")));
   }
 }
 

@@ -21,51 +21,12 @@ namespace {
 const std::vector<std::string> kNone;
 constexpr const char* kRows = "2000";
 
-// A server of mariadb in a folder of its own, reached by a Unix socket only.
-class Mariadb {
- public:
-  Mariadb() {
-    const Outcome made = run({"mariadb-install-db", "--no-defaults", "--datadir=" + dir_.file("data"),
-                              "--auth-root-authentication-method=normal", "--skip-test-db", user()});
-    if (!made.ok()) throw std::runtime_error("mariadb-install-db: " + made.out + made.err);
-  }
-  // With the agent when the environment says so.
-  void start(const Environment& environment) {
-    server_ = std::make_unique<Process>(
-        Arguments{"mariadbd", "--no-defaults", "--datadir=" + dir_.file("data"), "--socket=" + socket(),
-                  "--skip-networking", "--table-open-cache-instances=1", user()},
-        environment);
-    if (!eventually([&] { return sql("select 1").out == "1\n"; }))
-      throw std::runtime_error("mariadb does not answer: " + server_->err());
-  }
-  Outcome shut_down() {
-    server_->signal(SIGTERM);
-    return server_->finish();
-  }
-  [[nodiscard]] Outcome sql(const std::string& query) const {
-    return run({"mariadb", "--no-defaults", "-uroot", "-S", socket(), "-N", "-B", "-e", query});
-  }
-  // Of sysbench, with one of its loads.
-  [[nodiscard]] Outcome bench(const std::string& load, const std::string& command) const {
-    return run({"sysbench", load, "--db-driver=mysql", "--mysql-socket=" + socket(), "--mysql-user=root",
-                "--mysql-db=sbtest", "--tables=1", std::string("--table-size=") + kRows, "--threads=16",
-                "--time=5", command});
-  }
-  [[nodiscard]] Address agent() const {
-    return Address::unix_socket(agent_dir_.file(std::to_string(server_->pid()) + ".sock"));
-  }
-  [[nodiscard]] Environment with_agent(const Environment& more) const {
-    return agent_environment(agent_dir_.path(), more);
-  }
-
- private:
-  [[nodiscard]] std::string socket() const { return dir_.file("socket"); }
-  static std::string user() { return geteuid() == 0 ? "--user=root" : "--user=mysql"; }
-
-  TempDir dir_;
-  TempDir agent_dir_;
-  std::unique_ptr<Process> server_;
-};
+// Of sysbench, with one of its loads.
+Outcome bench(const Mariadb& mariadb, const std::string& load, const std::string& command) {
+  return run({"sysbench", load, "--db-driver=mysql", "--mysql-socket=" + mariadb.socket(),
+              "--mysql-user=root", "--mysql-db=sbtest", "--tables=1", std::string("--table-size=") + kRows,
+              "--threads=16", "--time=5", command});
+}
 
 // Transactions per second; the load must have gone through.
 double rate_of(const Outcome& load) {
@@ -80,11 +41,11 @@ double rate_of(const Outcome& load) {
 }  // namespace
 
 TEST_CASE("mariadb under sysbench: the mutexes that all connections want", "[programs]") {
-  if (!available("mariadbd") || !available("mariadb-install-db") || !available("sysbench")) return;
+  if (!Mariadb::is_installed() || !available("sysbench")) return;
   Mariadb mariadb;
   mariadb.start({});
   CHECK(mariadb.sql("create database sbtest").ok());
-  CHECK(mariadb.bench("oltp_point_select", "prepare").ok());
+  CHECK(bench(mariadb, "oltp_point_select", "prepare").ok());
   CHECK(mariadb.shut_down().ok());
 
   const std::pair<const char*, Environment> kModes[] = {{"without the agent", {}},
@@ -95,7 +56,7 @@ TEST_CASE("mariadb under sysbench: the mutexes that all connections want", "[pro
     mariadb.start(environment);
     for (const std::string load : {"oltp_point_select", "oltp_update_non_index"}) {
       CAPTURE(name, load);
-      rates += load + ", " + name + ": " + std::to_string(std::lround(rate_of(mariadb.bench(load, "run")))) +
+      rates += load + ", " + name + ": " + std::to_string(std::lround(rate_of(bench(mariadb, load, "run")))) +
                "/s\n";
     }
     if (environment.count("PROFAGENT_BLOCK_PROFILE_RATE") == 1) {

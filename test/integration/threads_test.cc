@@ -23,13 +23,6 @@ std::int64_t thread_count(Victim& victim) {
   return static_cast<std::int64_t>(threads_of(victim.process().pid()).size()) - 1;
 }
 
-std::vector<Sample> of_thread(const Profile& profile, const std::string& name) {
-  std::vector<Sample> result;
-  for (const Sample& sample : profile.samples())
-    if (sample.labels.count("thread") == 1 && sample.labels.at("thread") == name) result.push_back(sample);
-  return result;
-}
-
 std::vector<std::string> names_of(const Sample& sample) {
   std::vector<std::string> names;
   for (const Frame& frame : sample.stack) names.push_back(frame.name);
@@ -92,7 +85,7 @@ TEST_CASE("each thread is where it is, and says why", "[G02][G06]") {
   Victim victim("stands", {"--burn"});
   const Profile profile = victim.profile(kThreads);
   const auto only = [&](const std::string& name) {
-    const std::vector<Sample> samples = of_thread(profile, name);
+    const std::vector<Sample> samples = profile.of_thread(name);
     CAPTURE(name);
     REQUIRE(samples.size() == 1);
     return samples[0];
@@ -126,7 +119,7 @@ TEST_CASE("a running thread says where it is", "[G01]") {
   // It has 20 ms for its answer, which a busy machine may not give it.
   const bool answers = eventually([&] {
     const Profile profile = victim.profile(kThreads);
-    const std::vector<Sample> samples = of_thread(profile, "burner");
+    const std::vector<Sample> samples = profile.of_thread("burner");
     if (samples.size() != 1 || samples[0].labels.at("state") != "running") return false;
     return names_of(samples[0]).at(0) == "burns" && samples[0].has("start_thread");
   });
@@ -332,6 +325,20 @@ TEST_CASE("ten thousand threads in two seconds and 16 MiB", "[F16]") {
   CHECK(kilobytes(victim, "VmHWM") - before < 16 << 10);
 }
 
+TEST_CASE("other requests are answered while many threads are looked at", "[F16]") {
+  Victim victim("stands", {"--idle", "1900"});
+  CHECK(eventually([&] {
+    const std::int64_t before = agent_number(victim, "requests");
+    Connection snapshot(victim.unix_address());
+    snapshot.send(to_bytes({.target = kThreads}));
+    // It has been begun before the first of these questions, which are all answered before it. One alone
+    // could come between the looking and the answer.
+    const bool has_begun = agent_number(victim, "requests") == before + 2;
+    for (int more = 0; more < 2; ++more) static_cast<void>(agent_number(victim, "requests"));
+    return has_begun && !snapshot.has_input();
+  }));
+}
+
 TEST_CASE("a process that has given up its rights shows what its own slots tell", "[G6]") {
   if (geteuid() != 0) {
     WARN("needs root");
@@ -343,8 +350,8 @@ TEST_CASE("a process that has given up its rights shows what its own slots tell"
   CHECK(profile.total("goroutine").all() == thread_count(victim));
   CHECK(standers(profile) == "50 40 10 in 3");
   for (const Sample& sample : profile.in("f3")) CHECK(sample.labels.at("state") == "mutex");
-  CHECK(of_thread(profile, "jumped").size() == 1);
-  CHECK_FALSE(of_thread(profile, "jumped").at(0).has("waits_in_handler"));
+  CHECK(profile.of_thread("jumped").size() == 1);
+  CHECK_FALSE(profile.of_thread("jumped").at(0).has("waits_in_handler"));
 }
 
 TEST_CASE("a process without /proc shows what its own slots tell", "[G5]") {

@@ -30,6 +30,12 @@ inline const SnapshotKind kSnapshotKinds[] = {
     {"mutex", "wait_cancel", "gives_back_later", "--- mutex:\ncycles/second=", "contentions count"},
     {"goroutine", "namespaced", "main", "goroutine profile: ", "goroutine count"},
 };
+// Always collected over ?seconds=N. The period is that of 100 samples a second.
+struct TimedKind {
+  std::string name;
+  const char* period_type;
+};
+inline const TimedKind kTimedKinds[] = {{"profile", "cpu nanoseconds"}, {"wall", "wall nanoseconds"}};
 // Those that say what memory is for.
 inline constexpr const char* kHeapKinds[] = {"heap", "allocs"};
 

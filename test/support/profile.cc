@@ -112,6 +112,14 @@ std::vector<Sample> Profile::in(const std::string& function) const {
   return result;
 }
 
+std::vector<Sample> Profile::of_thread(const std::string& name) const {
+  std::vector<Sample> result;
+  std::copy_if(samples_.begin(), samples_.end(), std::back_inserter(result), [&](const Sample& sample) {
+    return sample.labels.count("thread") == 1 && sample.labels.at("thread") == name;
+  });
+  return result;
+}
+
 bool Sample::has(const std::string& function) const {
   return std::any_of(stack.begin(), stack.end(), [&](const Frame& frame) { return frame.name == function; });
 }

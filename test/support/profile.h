@@ -61,7 +61,8 @@ class Profile {
   [[nodiscard]] Total total(const std::string& type) const;  // throws when there is no such type
   [[nodiscard]] const std::vector<Sample>& samples() const { return samples_; }
   [[nodiscard]] std::vector<Sample> in(const std::string& function) const;
-  [[nodiscard]] std::vector<std::string> types() const;  // "inuse_space/bytes"
+  [[nodiscard]] std::vector<Sample> of_thread(const std::string& name) const;  // by the label `thread`
+  [[nodiscard]] std::vector<std::string> types() const;                        // "inuse_space/bytes"
   [[nodiscard]] std::vector<std::string> comments() const;
   [[nodiscard]] std::string text(std::int64_t index) const;  // of the string table
   [[nodiscard]] const profagent::proto::Profile& message() const { return *message_; }

@@ -92,4 +92,48 @@ Outcome Postgres::shut_down() {
   return server_->finish();
 }
 
+namespace {
+
+std::string mariadb_user() {
+  return geteuid() == 0 ? "--user=root" : "--user=mysql";
+}
+
+}  // namespace
+
+bool Mariadb::is_installed() {
+  return available("mariadbd") && available("mariadb-install-db");
+}
+
+Mariadb::Mariadb() {
+  const Outcome made = run({"mariadb-install-db", "--no-defaults", "--datadir=" + dir_.file("data"),
+                            "--auth-root-authentication-method=normal", "--skip-test-db", mariadb_user()});
+  if (!made.ok()) throw std::runtime_error("mariadb-install-db: " + made.out + made.err);
+}
+
+void Mariadb::start(const Environment& environment) {
+  server_ = std::make_unique<Process>(
+      Arguments{"mariadbd", "--no-defaults", "--datadir=" + dir_.file("data"), "--socket=" + socket(),
+                "--skip-networking", "--table-open-cache-instances=1", mariadb_user()},
+      environment);
+  if (!eventually([&] { return sql("select 1").out == "1\n"; }))
+    throw std::runtime_error("mariadb does not answer: " + server_->err());
+}
+
+Outcome Mariadb::shut_down() {
+  server_->signal(SIGTERM);
+  return server_->finish();
+}
+
+Outcome Mariadb::sql(const std::string& query) const {
+  return run({"mariadb", "--no-defaults", "-uroot", "-S", socket(), "-N", "-B", "-e", query});
+}
+
+Address Mariadb::agent() const {
+  return Address::unix_socket(agent_dir_.file(std::to_string(server_->pid()) + ".sock"));
+}
+
+Environment Mariadb::with_agent(const Environment& more) const {
+  return agent_environment(agent_dir_.path(), more);
+}
+
 }  // namespace profagent::test

@@ -36,4 +36,25 @@ class Postgres {
   std::unique_ptr<Process> server_;
 };
 
+// A server of mariadb in a folder of its own, reached by a Unix socket only.
+class Mariadb {
+ public:
+  [[nodiscard]] static bool is_installed();
+
+  Mariadb();
+  // With the agent when the environment says so.
+  void start(const Environment& environment);
+  Outcome shut_down();
+  [[nodiscard]] Outcome sql(const std::string& query) const;
+  [[nodiscard]] pid_t pid() const { return server_->pid(); }
+  [[nodiscard]] std::string socket() const { return dir_.file("socket"); }
+  [[nodiscard]] Address agent() const;
+  [[nodiscard]] Environment with_agent(const Environment& more) const;
+
+ private:
+  TempDir dir_;
+  TempDir agent_dir_;
+  std::unique_ptr<Process> server_;
+};
+
 }  // namespace profagent::test
