@@ -31,8 +31,7 @@ std::optional<SymbolDetail> parse_detail(std::string_view word) noexcept {
 
 SymbolDetail usual_symbol_detail() noexcept {
   const std::int64_t position = safe::settings.symbols.load(std::memory_order_relaxed);
-  return parse_detail(safe::choice_at(safe::choices_of("symbols"), position))
-      .value_or(SymbolDetail::kLines);
+  return parse_detail(safe::choice_at(safe::choices_of("symbols"), position)).value_or(SymbolDetail::kLines);
 }
 
 SymbolWish parse_symbol_wish(const Query& query) {

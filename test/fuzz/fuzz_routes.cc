@@ -37,7 +37,8 @@ Site make_site() {
   site.access.bearer_token = "secret";
   site.change_settings = [](std::span<const SettingChange> changes) {
     for (const SettingChange& change : changes) {
-      if (change.value < 0) return change.name + ": must be from 0";
+      const auto* const number = std::get_if<std::int64_t>(&change.value);
+      if (number != nullptr && *number < 0) return change.name + ": must be from 0";
     }
     return std::string();
   };
