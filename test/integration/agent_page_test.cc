@@ -41,8 +41,10 @@ std::map<std::string, std::string> all_pages(Victim& victim) {
   std::vector<std::string> targets = {"/metrics", "/pprof/heap", "/pprof/contention", "/pprof/symbol?0x1"};
   for (std::sregex_iterator it(index.begin(), index.end(), link), end; it != end; ++it) {
     const std::string name = (*it)[1];
-    targets.push_back("/debug/pprof/" + name + (name == "profile" ? "?seconds=1" : ""));
-    if (name != "profile") targets.push_back("/debug/pprof/" + name + "?debug=1");
+    const bool takes_time = std::any_of(std::begin(kTimedKinds), std::end(kTimedKinds),
+                                        [&](const TimedKind& kind) { return kind.name == name; });
+    targets.push_back("/debug/pprof/" + name + (takes_time ? "?seconds=1" : ""));
+    if (!takes_time) targets.push_back("/debug/pprof/" + name + "?debug=1");
   }
   for (const std::string& target : targets) {
     const std::string body = victim.get(target).body;
@@ -211,8 +213,8 @@ TEST_CASE("what a request says starts no program and writes no file", "[J4]") {
                                  "/tmp/profagent-pwned", "%0Atouch%20/tmp/profagent-pwned"}) {
     for (const std::string before :
          {"/debug/pprof/", "/debug/pprof/heap?debug=", "/debug/pprof/heap?seconds=",
-          "/debug/pprof/heap?file=", "/debug/pprof/profile?hz=", "/debug/pprof/profile?seconds=1&format=",
-          "/debug/pprof/block?labels=", "/debug/pprof/symbol?",
+          "/debug/pprof/heap?file=", "/debug/pprof/profile?seconds=1&hz=",
+          "/debug/pprof/profile?seconds=1&format=", "/debug/pprof/block?labels=", "/debug/pprof/symbol?",
           "/pprof/profile?seconds=1&hz=", "/debug/pprof/agent?format="}) {
       const Response answer = victim.get(before + evil);
       CAPTURE(before + evil);
