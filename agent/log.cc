@@ -1,8 +1,10 @@
 #include "agent/log.h"
 
 #include <cstdint>
+#include <ctime>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -40,11 +42,19 @@ class Line {
   }
   void write_to(int fd) {
     text_[size_] = '\n';
-    if (!has_room(fd)) return;
+    if (!is_taken_at_once(fd) || !has_room(fd)) return;
     sys::call(SYS_write, fd, reinterpret_cast<long>(text_), static_cast<long>(size_ + 1));
   }
 
  private:
+  // A full pipe would hold up the program, and one that nobody reads would end it (SIGPIPE).
+  [[nodiscard]] static bool is_taken_at_once(int fd) {
+    pollfd file = {.fd = fd, .events = POLLOUT, .revents = 0};
+    const timespec now = {};
+    return sys::call(SYS_ppoll, reinterpret_cast<long>(&file), 1, reinterpret_cast<long>(&now), 0) == 1 &&
+           file.revents == POLLOUT;
+  }
+
   // Beyond RLIMIT_FSIZE a write raises SIGXFSZ, which ends the program.
   [[nodiscard]] bool has_room(int fd) const {
     struct stat file = {};

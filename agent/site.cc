@@ -78,8 +78,9 @@ service::Site make_site(SiteParts parts) {
                           follow = parts.follow_settings](std::span<const service::SettingChange> changes) {
     std::string problem = service::change_settings(shared->info, changes);
     if (!problem.empty()) return problem;
-    shared->contention_rates.update();
+    // More memory first: the others may need it.
     follow();
+    shared->contention_rates.update();
     return problem;
   };
   site.facts = [shared, service_facts = std::move(parts.service_facts)] {

@@ -1,6 +1,7 @@
 #include "agent/helper/dwarf_reader.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -23,7 +24,10 @@ struct Given {
 };
 Given given;
 
-void ignore_error(void* /*data*/, const char* /*message*/, int /*error*/) {}
+// What is damaged has no lines. Where only memory or descriptors are lacking, the next helper may find them.
+void on_error(void* /*data*/, const char* /*message*/, int error) {
+  if (error == ENOMEM || error == EMFILE || error == ENFILE) _exit(1);
+}
 
 int add_frame(void* data, std::uintptr_t /*pc*/, const char* file, int line, const char* function) {
   auto& chain = *static_cast<service::line_wire::Chain*>(data);
@@ -125,7 +129,7 @@ int __wrap_backtrace_dwarf_add(  // NOLINT(bugprone-reserved-identifier)
 }
 
 DwarfReader::DwarfReader(int descriptor, std::string path) : path_(std::move(path)), descriptor_(descriptor) {
-  state_ = backtrace_create_state(path_.c_str(), 0, ignore_error, nullptr);
+  state_ = backtrace_create_state(path_.c_str(), 0, on_error, nullptr);
 }
 
 DwarfReader::~DwarfReader() {
@@ -136,7 +140,7 @@ service::line_wire::Chain DwarfReader::find(std::uint64_t address) {
   service::line_wire::Chain chain;
   if (state_ == nullptr) return chain;
   given = {.path = path_.c_str(), .descriptor = descriptor_};
-  backtrace_pcinfo(state_, address, add_frame, ignore_error, &chain);
+  backtrace_pcinfo(state_, address, add_frame, on_error, &chain);
   given = {};
   // Opened and mapped at the first question; a process may have many files.
   if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));

@@ -133,18 +133,27 @@ bool was_set(std::string_view variable_name) noexcept {
 }
 
 ChangeResult can_change(std::string_view setting_name, std::int64_t value, Bounds& bounds) noexcept {
-#define PROFAGENT_LIVE_NUMBER(name, variable, initial, minimum, maximum, help)                        \
-  if (setting_name == #name) {                                                                        \
-    bounds = {minimum, maximum};                                                                      \
-    return value < (minimum) || value > (maximum) ? ChangeResult::kOutOfBounds : ChangeResult::kDone; \
-  }
-#define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help) \
-  if (setting_name == #name) return ChangeResult::kNotLive;
-#define PROFAGENT_TEXT(name, variable, help) \
-  if (setting_name == #name) return ChangeResult::kNotLive;
+  struct Rule {
+    std::string_view name;
+    bool is_live;
+    Bounds bounds;
+  };
+  static constexpr Rule kRules[] = {
+#define PROFAGENT_LIVE_NUMBER(name, variable, initial, minimum, maximum, help) \
+  {#name, true, {minimum, maximum}},
+#define PROFAGENT_NUMBER(name, variable, initial, minimum, maximum, help) {#name, false, {}},
+#define PROFAGENT_TEXT(name, variable, help) {#name, false, {}},
 #include "agent/safe/settings.def"
 #undef PROFAGENT_NUMBER
 #undef PROFAGENT_TEXT
+  };
+  for (const Rule& rule : kRules) {
+    if (rule.name != setting_name) continue;
+    if (!rule.is_live) return ChangeResult::kNotLive;
+    bounds = rule.bounds;
+    return value < bounds.minimum || value > bounds.maximum ? ChangeResult::kOutOfBounds
+                                                            : ChangeResult::kDone;
+  }
   return ChangeResult::kUnknown;
 }
 

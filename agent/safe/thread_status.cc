@@ -25,8 +25,10 @@ std::uint64_t parse(std::string_view text, unsigned base) noexcept {
 
 void take_line(std::string_view line, ThreadStatus& status) noexcept {
   constexpr std::string_view kBlocked = "SigBlk:\t";
-  constexpr std::string_view kFilters = "Seccomp_filters:\t";
+  constexpr std::string_view kNoFilter = "Seccomp:\t0";
+  constexpr std::string_view kFilters = "Seccomp_filters:\t";  // since Linux 5.9
   if (line.starts_with(kBlocked)) status.blocked_signals = parse(line.substr(kBlocked.size()), 16);
+  if (line == kNoFilter) status.filters = 0;
   if (line.starts_with(kFilters)) {
     status.filters = static_cast<std::int64_t>(parse(line.substr(kFilters.size()), 10));
   }

@@ -27,7 +27,7 @@ struct AccessPolicy {
 struct PeerUser {
   std::optional<uid_t> uid;
   std::string unknown_because;
-  bool remote = false;  // not on this machine's loopback
+  bool remote = false;  // not on this machine's loopback, or gone before that could be known
 };
 
 [[nodiscard]] PeerUser find_peer_user(int socket);

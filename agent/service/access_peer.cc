@@ -231,11 +231,12 @@ PeerUser ask_unix(int socket) {
 // The answer at once where no connection has to be looked up.
 std::optional<PeerUser> read_ends(int socket, Ends* ends) {
   if (!read_end(socket, SYS_getsockname, &ends->family, ends->own, &ends->own_port)) {
-    return PeerUser{std::nullopt, "the socket has no name", false};
+    return PeerUser{std::nullopt, "the socket has no name", true};
   }
   if (ends->family == AF_UNIX) return ask_unix(socket);
   if (!read_end(socket, SYS_getpeername, &ends->family, ends->peer, &ends->peer_port)) {
-    return PeerUser{std::nullopt, "the client is gone", false};
+    // What it has sent may still be read; nobody knows where from.
+    return PeerUser{std::nullopt, "the client is gone", true};
   }
   unmap_v4(ends);
   if (!is_loopback(*ends)) return PeerUser{std::nullopt, "the client is on another machine", true};

@@ -312,14 +312,15 @@ std::vector<std::unique_ptr<ProfileSource>> make_contention_sources(SymbolSource
   const auto add = [&](const ContentionProfile& what, const ProfileKind& since_last) {
     sources.push_back(std::make_unique<ContentionSource>(what, symbols, rates));
     const auto source = std::make_shared<ContentionSource>(what, symbols, rates);
-    sources.push_back(make_since_last_source({.kind = since_last,
-                                              .snapshot =
-                                                  [source](const SymbolWish& wish) {
-                                                    return source->profile(source->read(),
-                                                                           safe::contention_labels(), wish);
-                                                  },
-                                              .count = [source] { return source->count(); },
-                                              .state = [source] { return source->state(); }}));
+    sources.push_back(
+        make_since_last_source({.kind = since_last,
+                                .read = [source]() -> ReadableLater {
+                                  return [source, reading = source->read()](const SymbolWish& wish) {
+                                    return source->profile(reading, safe::contention_labels(), wish);
+                                  };
+                                },
+                                .count = [source] { return source->count(); },
+                                .state = [source] { return source->state(); }}));
   };
   add(kBlock, kDeltaBlock);
   add(kMutex, kDeltaMutex);

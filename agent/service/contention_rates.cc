@@ -20,6 +20,11 @@ ContentionRates::Request::Request(ContentionRates& rates, ContentionKind kind, s
   rates_.update();
 }
 
+ContentionRates::~ContentionRates() {
+  requests_.clear();
+  update();
+}
+
 ContentionRates::Request::~Request() {
   std::erase(rates_.requests_, this);
   rates_.update();
@@ -49,7 +54,7 @@ std::optional<std::int64_t> ContentionRates::requested(ContentionKind kind) cons
   return rate == setting_of(kind) ? std::nullopt : std::optional(rate);
 }
 
-void ContentionRates::update() {
+void ContentionRates::update() noexcept {
   const std::int64_t block = rate_of(ContentionKind::kBlock);
   const std::int64_t mutex = rate_of(ContentionKind::kMutex);
   const safe::ContentionLabels always = safe::contention_labels();
@@ -57,13 +62,14 @@ void ContentionRates::update() {
     return std::any_of(requests_.begin(), requests_.end(),
                        [=](const Request* request) { return request->*wanted; });
   };
-  const bool holders = always.holders || any(&Request::holders_);
-  if ((mutex != 0 || holders) && !safe::lock_waiters.prepare()) throw std::bad_alloc();
+  const bool wants_holders = always.holders || any(&Request::holders_);
+  const bool has_waiters = (mutex == 0 && !wants_holders) || safe::lock_waiters.prepare();
+  const bool holders = wants_holders && has_waiters;
   const bool told = contention_recorder.is_telling_holders();
   contention_recorder.set_labels({.locks = always.locks || any(&Request::locks_), .holders = holders});
   if (told && !holders) safe::lock_waiters.forget_wakeables();
   contention_recorder.set_block_rate(block);
-  contention_recorder.set_mutex_fraction(mutex);
+  contention_recorder.set_mutex_fraction(has_waiters ? mutex : 0);
 }
 
 }  // namespace profagent::service

@@ -13,6 +13,8 @@ enum class ContentionKind : std::uint8_t { kBlock, kMutex };
 class ContentionRates {
  public:
   ContentionRates() { update(); }
+  // Requests that were lost with their connections (HttpEnd::kRobbed) end here.
+  ~ContentionRates();
   ContentionRates(const ContentionRates&) = delete;
   ContentionRates& operator=(const ContentionRates&) = delete;
 
@@ -34,8 +36,8 @@ class ContentionRates {
     bool holders_;
   };
 
-  // After a setting has changed.
-  void update();
+  // After a setting has changed. Without memory for those that wait the mutex profile and holders stay off.
+  void update() noexcept;
 
   // The rate that is in force because a request wants it; nullopt when the setting decides.
   [[nodiscard]] std::optional<std::int64_t> requested(ContentionKind kind) const;

@@ -208,12 +208,16 @@ std::vector<std::unique_ptr<ProfileSource>> make_heap_sources(SymbolSources& sym
   sources.push_back(std::make_unique<HeapSource>(kAllocs, "alloc_space", symbols, coverage, available));
   sources.push_back(std::make_unique<HeapSource>(kHeap, "", symbols, coverage, available));
   const auto heap = std::make_shared<HeapSource>(kHeap, "", symbols, std::move(coverage), available);
-  sources.push_back(make_since_last_source(
-      {.kind = kDeltaHeap,
-       .snapshot = [heap](const SymbolWish& wish) { return heap->profile(HeapSource::read(), wish); },
-       .count = [heap] { return heap->count(); },
-       .state = [heap] { return heap->state(); },
-       .absolute = kInUseColumns}));
+  sources.push_back(make_since_last_source({.kind = kDeltaHeap,
+                                            .read = [heap]() -> ReadableLater {
+                                              return [heap,
+                                                      reading = HeapSource::read()](const SymbolWish& wish) {
+                                                return heap->profile(reading, wish);
+                                              };
+                                            },
+                                            .count = [heap] { return heap->count(); },
+                                            .state = [heap] { return heap->state(); },
+                                            .absolute = kInUseColumns}));
   return sources;
 }
 

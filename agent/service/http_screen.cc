@@ -53,7 +53,9 @@ std::optional<Response> refuse_names(const HeaderView& header, std::string_view 
                             "profagent answers only to the names localhost, 127.0.0.1 and [::1]. Ask for "
                             "http://localhost/..., for example through an SSH tunnel.");
   }
-  if (!header.origin.empty() && !is_own_origin(header.origin, host)) {
+  // An image or a link of such a page has no Origin, and could have profiles taken all day.
+  const bool is_foreign = header.fetch_site == "cross-site" || header.fetch_site == "same-site";
+  if (is_foreign || (!header.origin.empty() && !is_own_origin(header.origin, host))) {
     return make_pprof_error(403, "profagent does not answer pages of other sites. Open the address itself.");
   }
   return std::nullopt;

@@ -22,6 +22,7 @@ struct HeaderView {
   std::size_t hosts = 0;  // how many Host headers
   std::string_view host;
   std::string_view origin;
+  std::string_view fetch_site;  // Sec-Fetch-Site: where the page is from that a browser asks for
   std::string_view authorization;
   std::string_view expect;
   std::string_view content_type;

@@ -65,6 +65,7 @@ constexpr int kMaxFailures = 100;
 constexpr std::uint32_t kMaxHeader = 16 << 10;
 // Room for a header, and for what a client sends ahead while it waits.
 constexpr std::size_t kBufferSize = 64 << 10;
+constexpr std::string_view kTooLarge = "413 Request Entity Too Large";
 
 constexpr seconds kIdleDeadline(90);   // between requests; Go's client keeps a connection for 90 s
 constexpr seconds kHeaderDeadline(5);  // from the first byte to the end of the header
@@ -206,8 +207,7 @@ class Session : public std::enable_shared_from_this<Session> {
     if (error == http::error::header_limit || error == http::error::buffer_overflow) {
       return respond(make_plain_error(431, "431 Request Header Fields Too Large"));
     }
-    if (error == http::error::body_limit)
-      return respond(make_plain_error(413, "413 Request Entity Too Large"));
+    if (error == http::error::body_limit) return respond(make_plain_error(413, kTooLarge));
     respond(make_plain_error(400, "400 Bad Request"));
   }
 
@@ -225,6 +225,7 @@ class Session : public std::enable_shared_from_this<Session> {
     header.hosts = message.count(http::field::host);
     header.host = to_std(message[http::field::host]);
     header.origin = to_std(message[http::field::origin]);
+    header.fetch_site = to_std(message["Sec-Fetch-Site"]);
     header.authorization = to_std(message[http::field::authorization]);
     header.expect = to_std(message[http::field::expect]);
     header.content_type = to_std(message[http::field::content_type]);
@@ -233,9 +234,11 @@ class Session : public std::enable_shared_from_this<Session> {
     Screened screened = screen(header, server_.site.access, peer_, address_, geteuid());
     if (screened.refusal) {
       const int status = screened.refusal->status;
-      if (status == 401 || status == 403) count(server_.options.counters->requests_refused);
+      // Who may not ask keeps nobody else's place.
+      const bool may_not_ask = status == 401 || status == 403;
+      if (may_not_ask) count(server_.options.counters->requests_refused);
       // The body of a refused request is not read, so the connection ends with it.
-      keep_alive_ = keep_alive_ && parser_->is_done();
+      keep_alive_ = keep_alive_ && parser_->is_done() && !may_not_ask;
       return respond(std::move(*screened.refusal));
     }
     if (over_limit_ && server_.open > kMaxConnections) {
@@ -247,6 +250,11 @@ class Session : public std::enable_shared_from_this<Session> {
     if (limit == 0) {
       keep_alive_ = false;
       return answer();
+    }
+    // The parser compares the length with its limit when it reads the header, before the path is known.
+    if (const auto length = parser_->content_length(); length && *length > limit) {
+      keep_alive_ = false;
+      return respond(make_plain_error(413, kTooLarge));
     }
     if (!claim_body(limit))
       return turn_away("other requests' bodies take all the memory that there is for them");
@@ -297,7 +305,8 @@ class Session : public std::enable_shared_from_this<Session> {
   }
 
   void answer() {
-    deadline_.cancel();
+    // Also for a handler that is queued already.
+    deadline_.expires_at(std::chrono::steady_clock::time_point::max());
     guarded([this] {
       Answer answer = handle(server_.site, request_);
       if (auto* response = std::get_if<Response>(&answer)) return respond(std::move(*response));

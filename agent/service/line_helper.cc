@@ -63,7 +63,8 @@ std::string LineHelper::start(int library, MonotonicNanos deadline) {
   std::span<const std::byte> hello;
   const Got got = error != 0 ? Got::kGone : receive_packet(hello, deadline);
   // Seldom more than once: the process between had to run for the helper to begin, or not to.
-  while (got != Got::kNothingYet && !start_.stays() && !start_.is_over() && monotonic_now() < deadline)
+  while (got != Got::kNothingYet && !start_.stays() && !start_.is_over() && !own_thread.is_to_stop() &&
+         monotonic_now() < deadline)
     sleep_for(kMillisecond / 10);
   if (got == Got::kAnswer && std::ranges::equal(hello, std::as_bytes(std::span(line_wire::kHello))))
     return {};
@@ -135,7 +136,8 @@ void LineHelper::end() noexcept {
   const MonotonicNanos begin = monotonic_now();
   while (!start_.is_over() && monotonic_now() - begin < kEndPatience && !own_thread.is_to_stop())
     sleep_for(kMillisecond);
-  start_.kill();
+  // Once it is over, the number may be another's.
+  if (!start_.is_over()) start_.kill();
   while (!start_.is_over() && monotonic_now() - begin < 2 * kEndPatience) sleep_for(kMillisecond);
 }
 

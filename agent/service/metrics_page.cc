@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "agent/service/routes_pages.h"
+#include "encoder/utf8.h"
 
 namespace profagent::service {
 
@@ -52,7 +53,7 @@ void add_build(std::string& page, const std::vector<Fact>& facts) {
     const auto* text = std::get_if<std::string>(&fact.value);
     if (text == nullptr || fact.section != "agent") continue;
     labels += labels.empty() ? "" : ",";
-    labels += fact.name + "=\"" + escaped(*text) + "\"";
+    labels += fact.name + "=\"" + escaped(encoder::to_utf8(*text)) + "\"";
   }
   const std::string family = std::string(kPrefix) + "build";
   add_head(page, family, "gauge", "always 1; which agent this is, and in which program");

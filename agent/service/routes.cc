@@ -38,6 +38,9 @@ Response redirect(std::string_view path, const Request& request) {
       case '#':
         location += "%23";
         break;
+      case '\\':  // which browsers take for a slash: two of them begin the name of a host
+        location += "%5C";
+        break;
       default:
         location += c;
     }

@@ -1,6 +1,5 @@
 #include "agent/service/since_last.h"
 
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -35,18 +34,17 @@ class SinceLastSource final : public ProfileSource {
   }
 
   SinceLast what_;
-  std::optional<encoder::Profile> last_;
+  ReadableLater last_;
 };
 
 std::string SinceLastSource::snapshot(const Query& query) {
-  encoder::Profile now = what_.snapshot(parse_symbol_wish(query));
-  if (last_) {
-    const encoder::Profile delta = encoder::delta(*last_, now, what_.absolute);
-    last_ = std::move(now);
-    return encoder::gzipped_pprof(delta);
-  }
+  const SymbolWish wish = parse_symbol_wish(query);
+  ReadableLater reading = what_.read();
+  const encoder::Profile now = reading(wish);
   std::string answer;
-  if (may_have_forgotten()) {
+  if (last_) {
+    answer = encoder::gzipped_pprof(encoder::delta(last_(wish), now, what_.absolute));
+  } else if (may_have_forgotten()) {
     // Rather too little than twice.
     encoder::Profile nothing = encoder::delta(now, now, what_.absolute);
     nothing.add_comment("counting begins here: an earlier thread of the agent may have told what was before");
@@ -54,7 +52,8 @@ std::string SinceLastSource::snapshot(const Query& query) {
   } else {
     answer = encoder::gzipped_pprof(now);
   }
-  last_ = std::move(now);
+  // At last: an answer that could not be made is told with the next one.
+  last_ = std::move(reading);
   return answer;
 }
 

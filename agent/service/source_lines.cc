@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include <sys/prctl.h>
+
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_status.h"
 #include "agent/service/line_cache.h"
@@ -34,10 +36,14 @@ MonotonicNanos nanos(double seconds) noexcept {
 // Why no helper may be tried; null: nothing is against it.
 const char* objection() {
   if (!own_thread.has_own_fd_table) return "the kernel refuses the agent a descriptor table of its own";
+  // What a program installs is there to find, and to end, programs that start others.
+  constexpr const char* kUnknown = "it is not known whose system call filter is in force";
   safe::ThreadStatus status;
-  if (own_thread.filters_at_load >= 0 && safe::read_thread_status(safe::sys::gettid(), status) &&
-      status.filters > own_thread.filters_at_load)
-    return "the program has installed a system call filter";
+  if (!safe::read_thread_status(safe::sys::gettid(), status))
+    return safe::sys::call(SYS_prctl, PR_GET_SECCOMP) == 0 ? nullptr : kUnknown;
+  if (status.filters == 0) return nullptr;
+  if (status.filters < 0 || own_thread.filters_at_load < 0) return kUnknown;
+  if (status.filters > own_thread.filters_at_load) return "the program has installed a system call filter";
   return nullptr;
 }
 
@@ -112,7 +118,8 @@ LineAnswer SourceLines::Impl::find(const ModuleSet& modules, std::span<const std
     for (const Search& search : searches(by_image)) {
       std::string problem = look_for(modules, search, deadline);
       if (!problem.empty()) answer.problem = std::move(problem);
-      if (pending) break;
+      // No time left, or no helper to be had.
+      if (pending || monotonic_now() < start_again_at) break;
     }
   }
 
@@ -193,6 +200,7 @@ bool SourceLines::Impl::ask(const ModuleSet& modules, const LineFile& source, Pe
     return true;
   }
   start_problem = "it has ended at once";
+  start_again_at = monotonic_now() + kPause;
   return false;
 }
 

@@ -106,6 +106,18 @@ bool ThreadLooker::walk(ThreadRow& row, StackPool& stacks, const BlockedAt& at, 
   return is_met;
 }
 
+// What a walk found of a thread that then turned out to have moved.
+ThreadLooker::Look ThreadLooker::running(ThreadRow& row, StackPool& stacks, std::string_view state) {
+  row.state = state;
+  row.kind = WaitKind::kNone;
+  row.system_call = -1;
+  row.object = nullptr;
+  row.waiting_frame = 0;
+  row.holder = 0;
+  row.stack = stacks.add({});
+  return Look::kRunning;
+}
+
 ThreadLooker::Look ThreadLooker::look_at(ThreadRow& row, StackPool& stacks) const {
   const TaskFile file(row.tid, "syscall");
   if (!file.is_open()) return file.is_refused() || !has_proc_ ? look_at_site(row, stacks) : Look::kGone;
@@ -115,7 +127,7 @@ ThreadLooker::Look ThreadLooker::look_at(ThreadRow& row, StackPool& stacks) cons
     const std::uint64_t ran = cpu_time_of(row.tid);
     const std::string_view before = file.read(before_room);
     if (before.empty()) return Look::kGone;
-    if (before == kRunningLine) return Look::kRunning;
+    if (before == kRunningLine) return running(row, stacks, {});
     const auto at = parse_syscall(before);
     if (!at) return look_at_site(row, stacks);
     if (at->sp == 0) {
@@ -129,8 +141,7 @@ ThreadLooker::Look ThreadLooker::look_at(ThreadRow& row, StackPool& stacks) cons
     if (file.read(after_room) == before && site_of(row.tid, at->sp) == site && cpu_time_of(row.tid) == ran)
       return Look::kDone;
   }
-  row.state = {};
-  return Look::kRunning;
+  return running(row, stacks, {});
 }
 
 // The kernel does not say where the thread is. Its site is believed when it leads to a stack, and when the
@@ -143,8 +154,7 @@ ThreadLooker::Look ThreadLooker::look_at_site(ThreadRow& row, StackPool& stacks)
     row.system_call = -1;
     return Look::kDone;
   }
-  row.state = kUnknownState;
-  return Look::kRunning;
+  return running(row, stacks, kUnknownState);
 }
 
 }  // namespace profagent::service

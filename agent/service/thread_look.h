@@ -72,6 +72,7 @@ class ThreadLooker {
   [[nodiscard]] std::span<const Slot> slots_of(pid_t tid) const;
   [[nodiscard]] Site site_of(pid_t tid, std::uintptr_t sp) const;
   [[nodiscard]] Look look_at_site(ThreadRow& row, StackPool& stacks) const;
+  static Look running(ThreadRow& row, StackPool& stacks, std::string_view state);
   [[nodiscard]] static bool walk(ThreadRow& row, StackPool& stacks, const BlockedAt& at, const Site& site);
 
   bool has_proc_ = true;

@@ -61,8 +61,6 @@ void ThreadWatch::Taking::ask_running() {
       [&](const Question& question, std::span<const safe::Pc> pcs) {
         ThreadRow& row = snapshot_.threads[question.row];
         row.state = kRunningState;
-        row.kind = safe::WaitKind::kNone;
-        row.object = nullptr;
         row.stack = snapshot_.stacks.add(pcs);
       },
       [&](const Question& question, std::string_view why) {
@@ -71,9 +69,6 @@ void ThreadWatch::Taking::ask_running() {
         // It may have begun to wait, or have ended.
         const Look again = looker_.look_at(row, snapshot_.stacks);
         if (again == Look::kDone) return;
-        row.stack = snapshot_.stacks.add({});
-        row.kind = safe::WaitKind::kNone;
-        row.object = nullptr;
         row.state = is_known ? kRunningState : kUnknownState;
         row.obstacle = is_known ? why : "[unknown]";
         if (again == Look::kGone) row.tid = 0;

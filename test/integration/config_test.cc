@@ -18,11 +18,6 @@ using Json = nlohmann::json;
 
 namespace {
 
-Response put(Victim& victim, const std::string& body, const std::string& type = "application/json") {
-  return victim.request(
-      {.method = "PUT", .target = "/debug/pprof/config", .headers = {{"Content-Type", type}}, .body = body});
-}
-
 std::map<std::string, Json> settings_of(const std::string& page) {
   std::map<std::string, Json> rows;
   const Json parsed = Json::parse(page);
@@ -37,7 +32,7 @@ Json setting(Victim& victim, const std::string& name) {
 // The PUT's own answer already shows it.
 void change(Victim& victim, const std::string& name, const Json& value) {
   CAPTURE(name, value.dump());
-  const Response answer = put(victim, Json{{name, value}}.dump());
+  const Response answer = victim.put_config(Json{{name, value}}.dump());
   REQUIRE(answer.status == 200);
   CHECK(answer.header("content-type") == "application/json");
   const Json row = settings_of(answer.body).at(name);
@@ -100,21 +95,21 @@ TEST_CASE("a PUT that cannot be done entirely changes nothing, and its error nam
   };
   for (const auto& [rest, message] : wrong) {
     CAPTURE(rest);
-    const Response answer = put(victim, good + rest);
+    const Response answer = victim.put_config(good + rest);
     CHECK(answer.status == 400);
     CHECK(answer.header("x-go-pprof") == "1");
     CHECK(answer.body.find(message) == 0);
   }
   for (const char* body : {"", "1", "[]", "{", "{\"stack_depth\": 1} x", "null"}) {
     CAPTURE(body);
-    CHECK(put(victim, body).status == 400);
+    CHECK(victim.put_config(body).status == 400);
   }
   for (const char* type : {"", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"}) {
     CAPTURE(type);
-    CHECK(put(victim, R"({"stack_depth": 3})", type).status == 415);
+    CHECK(victim.put_config(R"({"stack_depth": 3})", type).status == 415);
   }
   CHECK(victim.get("/debug/pprof/config").body == before);
-  CHECK(put(victim, R"({"stack_depth": 3})", "application/json; charset=utf-8").status == 200);
+  CHECK(victim.put_config(R"({"stack_depth": 3})", "application/json; charset=utf-8").status == 200);
 }
 
 TEST_CASE("no GET changes a setting", "[J3]") {
@@ -177,11 +172,11 @@ TEST_CASE("a new heap rate leaves the old samples as they are, and no cumulative
 
 TEST_CASE("where the heap cannot be profiled, no rate is taken, and the reason is told") {
   Victim victim("own_malloc", {}, {});
-  const Response answer = put(victim, R"({"mem_profile_rate": 1})");
+  const Response answer = victim.put_config(R"({"mem_profile_rate": 1})");
   CHECK(answer.status == 400);
   CHECK(answer.body.find("mem_profile_rate: malloc: defined by the executable before the agent, heap profile "
                          "unavailable") == 0);
-  CHECK(put(victim, R"({"mem_profile_rate": 0})").status == 200);
+  CHECK(victim.put_config(R"({"mem_profile_rate": 0})").status == 200);
 }
 
 TEST_CASE("stacks are cut where the setting says from then on") {
@@ -281,7 +276,7 @@ TEST_CASE("a request that has a rate of its own is the source for as long as it 
   // While one is under way its rate is what is shown; a setting that is as fine is not overridden.
   InBackground request(victim, "/debug/pprof/block?seconds=3&rate=7");
   REQUIRE(eventually([&] { return setting(victim, "block_profile_rate")["current"] == 7; }));
-  CHECK(put(victim, R"({"block_profile_rate": 5})").status == 200);
+  CHECK(victim.put_config(R"({"block_profile_rate": 5})").status == 200);
   CHECK(setting(victim, "block_profile_rate")["current"] == 5);
   CHECK(setting(victim, "block_profile_rate")["source"] == "PUT");
   CHECK(request.response().status == 200);

@@ -144,18 +144,9 @@ TEST_CASE("switching and reading while threads contend never stops them", "[B8][
   Victim victim("contention_storm", {"4000", victim_path("libcall_back.so")});
   for (int i = 0; i < 8; ++i) {
     CHECK(victim.get("/debug/pprof/block?seconds=1&rate=1000").status == 200);
-    const Response on = victim.request({.method = "PUT",
-                                        .target = "/debug/pprof/config",
-                                        .headers = {{"Content-Type", "application/json"}},
-                                        .body = R"({"block_profile_rate": 1, "mutex_profile_fraction": 1})"});
-    CHECK(on.status == 200);
+    CHECK(victim.put_config(R"({"block_profile_rate": 1, "mutex_profile_fraction": 1})").status == 200);
     CHECK_NOTHROW(victim.profile("/debug/pprof/mutex"));
-    const Response off =
-        victim.request({.method = "PUT",
-                        .target = "/debug/pprof/config",
-                        .headers = {{"Content-Type", "application/json"}},
-                        .body = R"({"block_profile_rate": 0, "mutex_profile_fraction": 0})"});
-    CHECK(off.status == 200);
+    CHECK(victim.put_config(R"({"block_profile_rate": 0, "mutex_profile_fraction": 0})").status == 200);
     if (victim.process().out().find("storm over\n") != std::string::npos) break;
   }
   REQUIRE(victim.process().wait_for_output("storm over\n"));

@@ -40,13 +40,6 @@ void check_empty(const Profile& profile) {
   CHECK(profile.samples().empty());
 }
 
-Response put_config(Victim& victim, const std::string& json) {
-  return victim.request({.method = "PUT",
-                         .target = "/debug/pprof/config",
-                         .headers = {{"Content-Type", "application/json"}},
-                         .body = json});
-}
-
 // The kind of a call's wait, as the label says it.
 std::string kind_of(const std::string& call) {
   static const std::pair<const char*, const char*> kKinds[] = {
@@ -274,9 +267,9 @@ TEST_CASE("a hundred waiters are charged to the one that kept them waiting", "[B
 
 TEST_CASE("switched off while running, the profiles keep what they have", "[B08]") {
   Victim victim("mutex_hog");
-  REQUIRE(put_config(victim, R"({"block_profile_rate": 1, "mutex_profile_fraction": 1})").status == 200);
+  REQUIRE(victim.put_config(R"({"block_profile_rate": 1, "mutex_profile_fraction": 1})").status == 200);
   victim.command("hog1 2 20");
-  REQUIRE(put_config(victim, R"({"block_profile_rate": 0, "mutex_profile_fraction": 0})").status == 200);
+  REQUIRE(victim.put_config(R"({"block_profile_rate": 0, "mutex_profile_fraction": 0})").status == 200);
   const Profile block = victim.profile("/debug/pprof/block");
   const Profile mutex = victim.profile("/debug/pprof/mutex");
   CHECK(block.total("contentions").in("waits") == 2);
@@ -296,7 +289,7 @@ TEST_CASE("switched off while running, the profiles keep what they have", "[B08]
 TEST_CASE("a fraction below 0 changes nothing", "[B09]") {
   Victim victim("mutex_hog", {}, kAll);
   const std::string before = victim.get("/debug/pprof/config").body;
-  CHECK(put_config(victim, R"({"mutex_profile_fraction": -1})").status == 400);
+  CHECK(victim.put_config(R"({"mutex_profile_fraction": -1})").status == 400);
   CHECK(victim.get("/debug/pprof/config").body == before);
   victim.command("hog1 2 10");
   CHECK(victim.profile("/debug/pprof/mutex").total("contentions").in("hog1") == 1);

@@ -68,6 +68,23 @@ TEST_CASE("each answer has the waits since the last one", "[A05]") {
   }
 }
 
+TEST_CASE("what is described in other words is not told again", "[A05]") {
+  Victim victim("mutex_hog", {}, kEverySample);
+  victim.command("hog1 2 20");
+  CHECK(victim.profile("/debug/pprof/delta_mutex").total("contentions").in("hog1") == 1);
+  const Response change = victim.put_config("{\"contention_labels\": \"lock\"}");
+  REQUIRE(change.status == 200);
+  for (const char* symbols : {"names", "none", "lines"}) {
+    CAPTURE(symbols);
+    const Profile nothing = victim.profile("/debug/pprof/delta_mutex?symbols=" + std::string(symbols));
+    CHECK(nothing.samples().empty());
+    CHECK(victim.profile("/debug/pprof/delta_heap?symbols=" + std::string(symbols)).types().size() == 4);
+  }
+  victim.command("hog1 2 20");
+  const Profile delta = victim.profile("/debug/pprof/delta_mutex");
+  CHECK(delta.total("contentions").in("hog1") == 1);
+}
+
 TEST_CASE("they are profiles of now, and only that", "[A05]") {
   Victim victim("leak", {}, kEverySample);
   for (const std::string name : {"delta_heap", "delta_block", "delta_mutex"}) {

@@ -179,6 +179,28 @@ TEST_CASE("a C++ program with the same libraries inside is not disturbed", "[A9]
   CHECK(under.exit_code == alone.exit_code);
 }
 
+TEST_CASE("a log that nobody reads neither ends a program nor holds it up", "[G7]") {
+  const std::string script =
+      "import fcntl, os, subprocess, sys\n"
+      "reader, writer = os.pipe()\n"
+      "if sys.argv[1] == 'full':\n"
+      "    flags = fcntl.fcntl(writer, fcntl.F_GETFL)\n"
+      "    fcntl.fcntl(writer, fcntl.F_SETFL, flags | os.O_NONBLOCK)\n"
+      "    for size in 65536, 1:\n"
+      "        try:\n"
+      "            while os.write(writer, b'x' * size): pass\n"
+      "        except BlockingIOError: pass\n"
+      "    fcntl.fcntl(writer, fcntl.F_SETFL, flags)\n"
+      "else: os.close(reader)\n"
+      "agent = dict(os.environ, LD_PRELOAD=sys.argv[2], PROFAGENT_LOG='debug', "
+      "PROFAGENT_ADDR='127.0.0.1:0')\n"
+      "print(subprocess.run(['/bin/true'], stderr=writer, env=agent, timeout=20).returncode)\n";
+  for (const char* pipe : {"closed", "full"}) {
+    CAPTURE(pipe);
+    CHECK(run({"python3", "-c", script, pipe, agent_path()}).out == "0\n");
+  }
+}
+
 TEST_CASE("nothing is written to standard output or error, whatever happens", "[A14]") {
   const Environment settings[] = {
       {},

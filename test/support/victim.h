@@ -31,6 +31,13 @@ class Victim {
   Response get(const std::string& target) { return http_get(unix_address(), target); }
   Response get_tcp(const std::string& target) { return http_get(tcp_address(), target); }
   Response request(const Request& request) { return http(unix_address(), request); }
+  // Changes settings.
+  Response put_config(const std::string& body, const std::string& type = "application/json") {
+    return request({.method = "PUT",
+                    .target = "/debug/pprof/config",
+                    .headers = {{"Content-Type", type}},
+                    .body = body});
+  }
   // GETs and decodes; throws when the answer is not a valid profile.
   Profile profile(const std::string& target = "/debug/pprof/heap");
 

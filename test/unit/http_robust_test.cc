@@ -382,7 +382,18 @@ TEST_CASE("only our own names and pages get answers [J2 J3]") {
   CHECK(status("Host: localhost:6060\r\nOrigin: http://localhost:6060\r\n") == 200);
   CHECK(status("Host: localhost:6060\r\nOrigin: http://evil.com\r\n") == 403);
   CHECK(status("Host: localhost:6060\r\nOrigin: null\r\n") == 403);
-  const Reply reply(raw(server, "GET / HTTP/1.1\r\nHost: evil.com\r\nConnection: close\r\n\r\n"));
+  // An image of a page elsewhere has no Origin.
+  for (const char* from : {"cross-site", "same-site"}) {
+    CAPTURE(from);
+    CHECK(status(std::string("Host: localhost:6060\r\nSec-Fetch-Site: ") + from + "\r\n") == 403);
+  }
+  for (const char* from : {"same-origin", "none"}) {
+    CAPTURE(from);
+    CHECK(status(std::string("Host: localhost:6060\r\nSec-Fetch-Site: ") + from + "\r\n") == 200);
+  }
+  // Who is refused does not keep the connection either.
+  const Reply reply(raw(server, "GET / HTTP/1.1\r\nHost: evil.com\r\n\r\n"));
+  CHECK(reply.has("Connection: close"));
   CHECK(reply.has("X-Go-Pprof: 1"));
   CHECK(reply.body.find("http://localhost/") != std::string::npos);
   CHECK_FALSE(get(server, "/debug/pprof/heap").has_header("Access-Control-Allow-Origin"));

@@ -78,6 +78,7 @@ TEST_CASE("paths without the slash lead to the index [H03]") {
   CHECK_FALSE(contains(get(server, "/debug/pprof?a=<b>").body, "<b>"));
   // Inside of this server, and escaped again.
   CHECK(get(server, "//evil.example/a%3Fb%23c%25d?e").has("Location: /evil.example/a%3Fb%23c%25d?e"));
+  CHECK(get(server, "//%5Cevil.example").has("Location: /%5Cevil.example"));
   // Found by fuzz_http: what is not ASCII was in the header as it came.
   CHECK(get(server, "/debug/pprof?a=\xc3\xa9%20").has("Location: /debug/pprof/?a=%c3%a9%20"));
 }
@@ -400,6 +401,12 @@ TEST_CASE("a body that nobody needs is not read, one that is too large is refuse
   for (int i = 0; i < 17 && third.send(chunk); ++i) {
   }
   CHECK(Reply(third.read_response()).status == 413);
+  // Each page has its own limit, also for a length that is announced.
+  Client fourth(server.port());
+  fourth.send(
+      "PUT /debug/pprof/config HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+      "Content-Length: 65537\r\n\r\n");
+  CHECK(Reply(fourth.read_response()).status == 413);
   CHECK(get(server, "/debug/pprof/heap").status == 200);
 }
 
