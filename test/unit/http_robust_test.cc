@@ -144,6 +144,11 @@ void fail_when_asked_to() {
   throw std::bad_alloc();
 }
 
+// Catch2's.
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t& /*tag*/) noexcept {
+  return std::malloc(size);
+}
+
 [[gnu::noinline]] void operator delete(void* block) noexcept {
   std::free(block);
 }
