@@ -118,7 +118,7 @@ class WallSource final : public ProfileSource {
   [[nodiscard]] const ProfileKind& kind() const override { return kWall; }
   // The threads that are looked at, while it runs.
   std::uint64_t count() override { return sampler_.thread_count(); }
-  std::string state() override { return {}; }
+  std::string state() override { return sampler_.is_running() ? "running" : std::string(); }
   std::unique_ptr<Collection> begin(double /*seconds*/, const Query& query) override {
     return std::make_unique<WallCollection>(symbols_, sampler_, parse(query));
   }
