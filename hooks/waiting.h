@@ -112,7 +112,7 @@ template <auto& real, typename Cond, typename Mutex, typename... Arguments>
   const safe::Wait unlock{safe::WaitKind::kMutex, mutex, function, caller};
   const safe::Wait wait{safe::WaitKind::kCond, cond, function, caller};
   if (safe::contention_recorder.is_watching_locks() && safe::lock_waiters.may_have(mutex) &&
-      is_private(state_of(mutex)) && gives_back(state_of(mutex))) {
+      is_private(mutex_of(mutex)) && gives_back(mutex_of(mutex))) {
     if (const safe::Charge charge = before_unlock(unlock); charge.nanos != 0) record_unlock(unlock, charge);
   }
   const WaitBegin begin = begin_wait(wait, Entered::kWhileHoldersAreTold);
