@@ -27,6 +27,13 @@ constexpr int kShared = 128;
   return !safe::equals<0>(mutex->__data.__lock);
 }
 
+// Taken without a wait, and nobody has come since: its unlock will wake nobody, for those who wait sleep
+// since before, or are on their way. Only libc's plain mutexes say so.
+[[nodiscard]] inline bool wakes_nobody(const pthread_mutex_t* mutex) noexcept {
+  constexpr int kTakenAlone = 1;
+  return (mutex->__data.__kind & ~mutex_bits::kType) == 0 && safe::equals<kTakenAlone>(mutex->__data.__lock);
+}
+
 // Whether who waits for the lock waits in this process: others' unlocks are not seen. glibc marks every
 // robust mutex as shared; most are not.
 [[nodiscard]] inline bool is_private(const pthread_mutex_t* mutex) noexcept {

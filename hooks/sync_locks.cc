@@ -43,10 +43,7 @@ template <auto& real, typename... Arguments>
 
 template <auto& real, typename Mutex>
 [[gnu::noinline]] int unlock_and_charge(Mutex* mutex) {
-  const pthread_mutex_t* state = mutex_of(mutex);
-  if (!safe::contention_recorder.is_watching_locks() || !safe::lock_waiters.may_have(mutex) ||
-      !is_private(state) || !gives_back(state))
-    return real(mutex);
+  if (!has_to_charge(mutex_of(mutex))) return real(mutex);
   return unlock_watched<WaitKind::kMutex, real>(mutex);
 }
 
