@@ -75,9 +75,18 @@ std::optional<DebugLink> read_debug_link(const Bytes& file, std::span<const ElfS
   return link;
 }
 
+// A link may lead to a stripped file: Debian's have the name of the library itself.
+bool is_stripped(const FileBytes& file, std::span<const ElfSection> sections) {
+  return find_section(sections, SHT_SYMTAB) == nullptr &&
+         find_section(file, sections, ".debug_info") == nullptr &&
+         find_section(file, sections, ".zdebug_info") == nullptr;
+}
+
 // The build id decides when both have one.
 bool belongs(const FileBytes& debug, const Image& image, std::optional<std::uint32_t> expected) {
-  const std::string build_id = build_id_of_file(debug, {}, read_sections(debug));
+  const std::vector<ElfSection> sections = read_sections(debug);
+  if (is_stripped(debug, sections)) return false;
+  const std::string build_id = build_id_of_file(debug, {}, sections);
   if (!build_id.empty() && !image.build_id.empty()) return build_id == image.build_id;
   return expected && debug.identity().size <= kMaxChecksummed && checksum(debug) == *expected;
 }

@@ -125,7 +125,7 @@ void ReadableStacks::hide_allocators(Frame& frame, std::unordered_map<std::strin
 
 void ReadableStacks::add_name(std::string_view system_name) {
   const auto [at, is_new] = names_.try_emplace(system_name);
-  if (is_new) at->second = demangle(system_name, wish_.style);
+  if (is_new) at->second = readable_.text(readable_.intern(demangle(system_name, wish_.style)));
 }
 
 std::uint32_t ReadableStacks::position_of(std::uintptr_t pc) const noexcept {

@@ -16,6 +16,7 @@
 #include "agent/service/symbol_sources.h"
 #include "agent/service/symbol_wish.h"
 #include "encoder/profile.h"
+#include "encoder/string_table.h"
 
 namespace profagent::service {
 
@@ -78,8 +79,9 @@ class ReadableStacks {
   }
 
   ModuleSet modules_;
-  std::vector<Frame> frames_;                                // by pc, so the synthetic one is the first
-  std::unordered_map<std::string_view, std::string> names_;  // in the wished style, by the linker's
+  std::vector<Frame> frames_;  // by pc, so the synthetic one is the first
+  encoder::StringTable readable_;
+  std::unordered_map<std::string_view, std::string_view> names_;  // in the wished style, by the linker's
   std::string lines_problem_;
   LeafFrames leaf_;
   SymbolWish wish_;
