@@ -8,6 +8,7 @@
 // Before Asio: Boost 1.74 uses std::exchange without including it.
 #include <utility>
 
+#include "agent/service/http_assert.h"
 #include "agent/service/http_high_fds.h"
 
 #define epoll_create1 profagent_high_epoll_create1

@@ -8,11 +8,23 @@
 #include <thread>
 #include <vector>
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "test/unit/http_test_server.h"
 
 namespace profagent::test {
+
+namespace {
+
+// Of what has been sent through this Unix socket, so much the other end has not taken yet.
+int unread_bytes(int socket) {
+  int count = 0;
+  return ioctl(socket, SIOCOUTQ, &count) == 0 ? count : -1;
+}
+
+}  // namespace
 
 TEST_CASE("what is not HTTP is answered with 400 and the end [H18 J12]") {
   const TestServer server;
@@ -42,6 +54,31 @@ TEST_CASE("what follows an unknown encoding is not taken for a request [J12]") {
   CHECK(reply.status == 501);
   CHECK(reply.has("Connection: close"));
   CHECK(reply.body == "501 Unsupported transfer encoding\n");
+}
+
+// Found by fuzz_http: an assertion of the library's ended the program.
+TEST_CASE("a body may come in pieces of any size [J12]") {
+  const TestServer server;
+  const std::string header = "POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\n";
+  for (const std::string& body :
+       {std::string("0\r\n\r\n"), std::string("1\r\n0\r\n0\r\n\r\n"),
+        std::string("6;x=y\r\n0x1000\r\n0;z\r\nTrailer: z\r\n\r\n"), std::string("0\r\nnothing\r\n\r\n")}) {
+    for (std::size_t piece = 1; piece <= body.size(); ++piece) {
+      CAPTURE(body, piece);
+      const Client client(server.socket_path());
+      const std::int64_t requests = number_fact(server, "requests");
+      client.send(header + "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
+      REQUIRE(soon([&] { return number_fact(server, "requests") == requests + 1; }));
+      for (std::size_t at = 0; at < body.size(); at += piece) {
+        client.send(body.substr(at, piece));
+        // Read before the next one comes.
+        REQUIRE(soon([&] { return unread_bytes(client.fd()) == 0; }));
+      }
+      const bool is_right = body.find("nothing") == std::string::npos;
+      CHECK(Reply(client.read_all()).status == (is_right ? 200 : 400));
+    }
+  }
+  CHECK(number_fact(server, "restarts") == 0);
 }
 
 TEST_CASE("oversized headers and targets get 431 and do no harm [H18]") {
