@@ -23,6 +23,7 @@ constexpr WaitCall kWaitCalls[] = {
     {SYS_waitid, Timeout::kNone, 0, 0},
     {SYS_flock, Timeout::kNone, 0, 0},
     {SYS_pause, Timeout::kNone, 0, 0},
+    {SYS_rt_sigsuspend, Timeout::kNone, 0, 0},
     {SYS_msgrcv, Timeout::kNone, 0, 0},
     {SYS_msgsnd, Timeout::kNone, 0, 0},
     {SYS_semop, Timeout::kNone, 0, 0},

@@ -1,4 +1,4 @@
-// For http_server.cc: what Asio gets when it asks for its descriptors.
+// For http_asio.h: what Asio gets when it asks for its descriptors.
 #pragma once
 
 #include <ctime>

@@ -172,6 +172,8 @@ std::vector<Fact> Service::facts() const {
   counter("connections", counters_.connections, "connections accepted");
   counter("connections_open", counters_.connections_open, "connections open now", Metric::kGauge);
   counter("connections_over_limit", counters_.connections_over_limit, "connections closed: too many at once");
+  counter("connections_crowded_out", counters_.connections_crowded_out,
+          "connections of those who may not ask, closed for newer ones");
   counter("requests", counters_.requests, "requests received");
   counter("requests_refused", counters_.requests_refused, "requests of those who may not ask");
   counter("requests_broken", counters_.requests_broken, "requests that were no HTTP, too large or too slow");

@@ -65,6 +65,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   // Less than an idle connection may live.
   const std::string answer = client.read_all(std::chrono::seconds(60));
   expect(!answer.ends_with("<silence>"), "the server ends the connection");
+  expect(number_fact(*server, "restarts") == 0, "no exception and no assertion reaches the loop");
   std::string_view rest(answer);
   // A reset can overtake an answer when the client has sent on after it.
   if (rest.ends_with("<reset>")) return 0;

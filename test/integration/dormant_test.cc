@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <iterator>
 #include <thread>
+#include <utility>
 
 #include <catch2/catch.hpp>
 
@@ -37,6 +38,29 @@ TEST_CASE("a sleep goes on after the first client has come", "[D3][H1]") {
   const Outcome outcome = victim.finish();
   // Whole seconds of the wall clock; a sleep that was cut short would say 0 or 1.
   CHECK((outcome.out == "3" || outcome.out == "4"));
+}
+
+TEST_CASE("a program that only waits for signals is reachable and goes on waiting", "[D1][H1]") {
+  const std::pair<const char*, const char*> kWaits[] = {{"pause", "34 "},
+                                                        {"sigsuspend(POSIX::SigSet->new)", "130 "}};
+  for (const auto& [wait, system_call] : kWaits) {
+    CAPTURE(wait);
+    Victim victim(
+        "perl",
+        {"-e", std::string("use POSIX; $| = 1; $SIG{USR1} = sub { print 'asked ' }; print 'waits '; ") +
+                   wait + "; print 'woken'"},
+        {}, kNotAsked);
+    const std::string shown = "/proc/" + std::to_string(victim.process().pid()) + "/syscall";
+    const auto waits = [&, number = system_call] { return read_text(shown).find(number) == 0; };
+    REQUIRE(victim.process().wait_for_output("waits "));
+    REQUIRE(eventually(waits));
+    CHECK(victim.get("/debug/pprof/heap").status == 200);
+    CHECK(thread_count(victim.process().pid()) == 2);
+    CHECK(eventually(waits));
+    CHECK(victim.process().out() == "waits ");
+    victim.process().signal(SIGUSR1);
+    CHECK(victim.finish().out == "waits asked woken");
+  }
 }
 
 TEST_CASE("our thread makes way for a call that wants the process to have one thread only", "[G3]") {

@@ -3,6 +3,7 @@
 // had.
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -43,10 +44,6 @@ std::set<std::string> sockets_of(pid_t pid) {
 
 Address socket_in(const std::string& folder, pid_t pid) {
   return Address::unix_socket(folder + "/" + std::to_string(pid) + ".sock");
-}
-
-std::string folder_of(const Victim& victim) {
-  return std::filesystem::path(victim.socket_path()).parent_path().string();
 }
 
 // True when who answers there is `pid`.
@@ -92,28 +89,75 @@ Environment default_addresses(const TempDir& runtime_dir) {
   return {{"PROFAGENT_ADDR", ""}, {"XDG_RUNTIME_DIR", runtime_dir.path()}};
 }
 
-// nginx with two workers, in the foreground. It listens on no port, so that those there are are ours.
+// True when each of these answers for itself, on a port of its own and on a Unix socket, and there is no
+// other socket in the folder.
+bool all_answer(const std::string& folder, const std::set<pid_t>& pids) {
+  std::set<std::uint16_t> ports;
+  for (const pid_t pid : pids) {
+    if (!answers_for(socket_in(folder, pid), pid)) return false;
+    ports.insert(listening_port(pid));
+  }
+  const auto files = std::filesystem::directory_iterator(folder);
+  return ports.size() == pids.size() && ports.count(0) == 0 &&
+         static_cast<std::size_t>(std::distance(begin(files), std::filesystem::directory_iterator())) ==
+             pids.size();
+}
+
+// nginx with two workers. It listens on no port, so that those there are are ours.
 class Nginx {
  public:
-  Nginx() {
+  enum class Mode { kForeground, kDaemon };
+
+  explicit Nginx(Mode mode) : mode_(mode) {
     std::filesystem::create_directories(dir_.file("logs"));
-    std::string paths;
+    std::string text = mode == Mode::kDaemon ? "daemon on;\n" : "daemon off;\n";
+    if (geteuid() == 0) text += "user root;\n";
+    // A new binary gets no variable that is not named.
+    text += "env LD_PRELOAD; env PROFAGENT_ADDR;\nmaster_process on; worker_processes 2; pid " + pid_file() +
+            ";\nevents { worker_connections 64; }\nhttp { access_log off; ";
     for (const char* name : {"client_body", "proxy", "fastcgi", "uwsgi", "scgi"})
-      paths += std::string(name) + "_temp_path " + dir_.file(name) + "; ";
-    write_text(dir_.file("nginx.conf"),
-               "daemon off; master_process on; worker_processes 2; pid " + dir_.file("pid") + ";\n" +
-                   (geteuid() == 0 ? "user root;\n" : "") +
-                   "events { worker_connections 64; }\nhttp { access_log off; " + paths +
-                   "server { listen unix:" + dir_.file("http.sock") + "; } }\n");
-    victim_ = std::make_unique<Victim>("nginx", Arguments{"-c", dir_.file("nginx.conf"), "-p", dir_.path(),
-                                                          "-e", dir_.file("logs/error.log")});
+      text += std::string(name) + "_temp_path " + dir_.file(name) + "; ";
+    write_text(dir_.file("nginx.conf"), text + "server { listen unix:" + dir_.file("http.sock") + "; } }\n");
+    process_ = std::make_unique<Process>(Arguments{program(), "-c", dir_.file("nginx.conf"), "-p",
+                                                   dir_.path(), "-e", dir_.file("logs/error.log")},
+                                         agent_environment(agent_dir_.path()));
+    REQUIRE(eventually([&] { return master() != 0; }));
   }
-  Victim& victim() { return *victim_; }
-  [[nodiscard]] pid_t master() { return victim_->process().pid(); }
+  Nginx(const Nginx&) = delete;
+  Nginx& operator=(const Nginx&) = delete;
+  ~Nginx() {
+    const pid_t newest = master();
+    if (mode_ == Mode::kDaemon && newest != 0) kill(newest, SIGTERM);
+  }
+
+  // The newest; 0 while there is none.
+  [[nodiscard]] pid_t master() const {
+    return std::filesystem::exists(pid_file()) ? std::atoi(read_text(pid_file()).c_str()) : 0;
+  }
+  // A master and its two workers; empty while they are more or fewer.
+  static std::set<pid_t> generation(pid_t master, pid_t next_master = 0) {
+    std::set<pid_t> pids = children_of(master);
+    pids.erase(next_master);
+    if (pids.size() != 2) return {};
+    pids.insert(master);
+    return pids;
+  }
+  // Where the agent's sockets are.
+  [[nodiscard]] const std::string& folder() const { return agent_dir_.path(); }
+  Process& process() { return *process_; }
 
  private:
+  // By its path: what it executes anew is what it was called by.
+  static std::string program() {
+    const std::string path = run({"sh", "-c", "command -v nginx"}).out;
+    return path.substr(0, path.find('\n'));
+  }
+  [[nodiscard]] std::string pid_file() const { return dir_.file("pid"); }
+
   TempDir dir_;
-  std::unique_ptr<Victim> victim_;
+  TempDir agent_dir_;
+  Mode mode_;
+  std::unique_ptr<Process> process_;
 };
 
 }  // namespace
@@ -167,34 +211,49 @@ TEST_CASE("a program that executes itself again serves where it did", "[F17]") {
 
 TEST_CASE("nginx: master and workers are each reachable by pid, also after reloads", "[F17][programs]") {
   if (!available("nginx")) return;
-  Nginx nginx;
-  const std::string folder = folder_of(nginx.victim());
-  // All of a generation answer, each on a port of its own, and nothing of the last one is left over.
+  Nginx nginx(Nginx::Mode::kForeground);
   const auto all_reachable = [&] {
-    const std::set<pid_t> workers = children_of(nginx.master());
-    if (workers.size() != 2) return false;
-    std::set<std::uint16_t> ports = {listening_port(nginx.master())};
-    for (const pid_t worker : workers) {
-      if (!answers_for(socket_in(folder, worker), worker)) return false;
-      ports.insert(listening_port(worker));
-    }
-    const auto files = std::filesystem::directory_iterator(folder);
-    return ports.size() == 3 && ports.count(0) == 0 &&
-           std::distance(begin(files), std::filesystem::directory_iterator()) == 3;
+    const std::set<pid_t> pids = Nginx::generation(nginx.master());
+    return !pids.empty() && all_answer(nginx.folder(), pids);
   };
   REQUIRE(eventually(all_reachable));
   for (int reload = 0; reload < 5; ++reload) {
     CAPTURE(reload);
     const std::set<pid_t> before = children_of(nginx.master());
-    nginx.victim().process().signal(SIGHUP);
+    nginx.process().signal(SIGHUP);
     CHECK(eventually([&] {
       const std::set<pid_t> now = children_of(nginx.master());
       return std::none_of(now.begin(), now.end(), [&](pid_t pid) { return before.count(pid) != 0; }) &&
              all_reachable();
     }));
   }
-  nginx.victim().process().signal(SIGQUIT);
-  CHECK(nginx.victim().finish().ok());
+  nginx.process().signal(SIGQUIT);
+  CHECK(nginx.process().finish().ok());
+}
+
+TEST_CASE("nginx: old and new processes of a binary upgrade are each reachable by pid, and then the new",
+          "[F17][programs]") {
+  if (!available("nginx")) return;
+  // One in the foreground takes itself for the new binary while its parent lives.
+  Nginx nginx(Nginx::Mode::kDaemon);
+  CHECK(nginx.process().finish().ok());
+  const pid_t old_master = nginx.master();
+  REQUIRE(eventually([&] { return !Nginx::generation(old_master).empty(); }));
+  kill(old_master, SIGUSR2);
+  REQUIRE(eventually([&] { return nginx.master() != 0 && nginx.master() != old_master; }));
+  const pid_t new_master = nginx.master();
+  std::set<pid_t> newer;
+  CHECK(eventually([&] {
+    newer = Nginx::generation(new_master);
+    std::set<pid_t> all = Nginx::generation(old_master, new_master);
+    if (newer.empty() || all.empty()) return false;
+    all.insert(newer.begin(), newer.end());
+    return all.size() == 6 && all_answer(nginx.folder(), all);
+  }));
+  kill(old_master, SIGQUIT);
+  CHECK(eventually([&] { return all_answer(nginx.folder(), newer); }));
+  kill(new_master, SIGQUIT);
+  CHECK(eventually([&] { return std::filesystem::is_empty(nginx.folder()); }));
 }
 
 TEST_CASE("the first process has port 6060, each later one the next that is free", "[J13]") {

@@ -123,6 +123,29 @@ TEST_CASE("a client that has closed is nobody, not root") {
   }
 }
 
+TEST_CASE("a client that has gone may be anybody's, so not even everybody's permission is for it") {
+  Connection gone(AF_INET);
+  REQUIRE(gone.server >= 0);
+  send(gone.client, "GET / HTTP/1.1\r\n\r\n", 18, MSG_NOSIGNAL);
+  const linger abort{1, 0};  // a reset: the kernel does not even know any more where from
+  setsockopt(gone.client, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
+  close(gone.client);
+  gone.client = -1;
+  AccessPolicy anyone;
+  anyone.any_uid = true;
+  HeaderView header;
+  header.hosts = 1;
+  header.host = "localhost";
+  header.target = "/debug/pprof/";
+  for (const PeerUser& peer : {find_peer_user(gone.server), find_peer_user_in_proc(gone.server)}) {
+    CHECK(peer.remote);
+    CHECK_FALSE(peer.uid);
+    const auto refusal = screen(header, anyone, peer, Address(), 0).refusal;
+    REQUIRE(refusal);
+    CHECK(refusal->status == 403);
+  }
+}
+
 TEST_CASE("a client that has only finished sending is still somebody") {
   const Connection half(AF_INET);
   REQUIRE(half.server >= 0);

@@ -407,6 +407,12 @@ TEST_CASE("a body that nobody needs is not read, one that is too large is refuse
       "PUT /debug/pprof/config HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
       "Content-Length: 65537\r\n\r\n");
   CHECK(Reply(fourth.read_response()).status == 413);
+  Client fifth(server.port());
+  fifth.send(
+      "PUT /debug/pprof/config HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+      "Transfer-Encoding: chunked\r\n\r\n10001\r\n" +
+      std::string(65537, ' ') + "\r\n");
+  CHECK(Reply(fifth.read_response()).status == 413);
   CHECK(get(server, "/debug/pprof/heap").status == 200);
 }
 

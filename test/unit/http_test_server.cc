@@ -2,11 +2,13 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -282,6 +284,39 @@ Reply ask(const TestServer& server, std::string_view method, std::string_view ta
 
 Reply get(const TestServer& server, std::string_view target, std::string_view more_headers) {
   return ask(server, "GET", target, more_headers);
+}
+
+bool is_alive(const TestServer& server) {
+  return get(server, "/debug/pprof/heap").body == kHeapBytes;
+}
+
+std::string raw(const TestServer& server, std::string_view bytes) {
+  const Client client(server.port());
+  client.send(bytes);
+  return client.read_all();
+}
+
+std::int64_t number_fact(const TestServer& server, std::string_view name) {
+  for (const service::Fact& fact : server.service().facts()) {
+    if (fact.name == name) return std::get<std::int64_t>(fact.value);
+  }
+  return -1;
+}
+
+std::string thread_status(const std::string& key) {
+  DIR* folder = opendir("/proc/self/task");
+  std::string result;
+  while (const dirent* entry = readdir(folder)) {  // NOLINT(concurrency-mt-unsafe)
+    std::ifstream status(std::string("/proc/self/task/") + entry->d_name + "/status");
+    std::string line;
+    bool is_service = false;
+    while (std::getline(status, line)) {
+      is_service = is_service || line == "Name:\tprofagent";
+      if (is_service && line.starts_with(key + ":\t")) result = line.substr(key.size() + 2);
+    }
+  }
+  closedir(folder);
+  return result;
 }
 
 }  // namespace profagent::test

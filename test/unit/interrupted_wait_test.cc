@@ -149,6 +149,28 @@ TEST_CASE("waits for a semaphore, a futex, a message, a signal go on", "[D1]") {
   msgctl(queue, IPC_RMID, nullptr);
 }
 
+TEST_CASE("waits for any signal go on until one comes that is not ours", "[D1]") {
+  static constinit std::atomic<int> others = 0;
+  struct sigaction other {};
+  other.sa_handler = [](int) { others.fetch_add(1); };
+  REQUIRE(sigaction(SIGUSR2, &other, nullptr) == 0);
+  const pid_t tid = sys::gettid();
+  const auto end = [&] { sys::call(SYS_tgkill, sys::getpid(), tid, SIGUSR2); };
+  // A handler of the program's ends both, which is the only way.
+  const auto ended_by_other = [](int result, int wanted) {
+    return result == -1 && errno == EINTR && others.load() == wanted;
+  };
+  CHECK(wait_under_signals([&] { return ended_by_other(pause(), 1); }, end) == 0);
+  // As programs do: it can come only while they wait.
+  sigset_t blocked;
+  sigset_t before;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGUSR2);
+  REQUIRE(pthread_sigmask(SIG_BLOCK, &blocked, &before) == 0);
+  CHECK(wait_under_signals([&] { return ended_by_other(sigsuspend(&before), 2); }, end) == 0);
+  CHECK(pthread_sigmask(SIG_SETMASK, &before, nullptr) == 0);
+}
+
 // Signals the calling thread once, a little later.
 class Bell {
  public:
@@ -208,31 +230,9 @@ TEST_CASE("a wait that another signal ends at the same moment is not taken up ag
 // A call whose number is not ours, shortly behind one whose number is.
 TEST_CASE("the number is that of the nearest instruction that can be one", "[D1]") {
   gregset_t registers{};
-  static constexpr unsigned char kTwo[32] = {0x90,
-                                             0x90,
-                                             0x90,
-                                             0x90,
-                                             0x90,
-                                             0x90,
-                                             0x90,
-                                             0x90,
-                                             0x90,
-                                             0x90,
-                                             0x90,
-                                             0xb8,
-                                             SYS_nanosleep,
-                                             0,
-                                             0,
-                                             0,
-                                             0x0f,
-                                             0x05,
-                                             0xb8,
-                                             SYS_rt_sigsuspend,
-                                             0,
-                                             0,
-                                             0,
-                                             0x0f,
-                                             0x05};
+  static constexpr unsigned char kTwo[32] = {
+      0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,       0x90, 0x90, 0x90, 0x90, 0xb8, SYS_nanosleep,
+      0,    0,    0,    0x0f, 0x05, 0xb8, SYS_getpid, 0,    0,    0,    0x0f, 0x05};
   registers[REG_RAX] = -EINTR;
   registers[REG_RIP] = reinterpret_cast<greg_t>(kTwo + 25);
   CHECK(find_interrupted_wait(registers).call == nullptr);
