@@ -130,6 +130,8 @@ int clock_nanosleep(clockid_t clock, int flags, const timespec* time, timespec* 
 }
 
 int usleep(unsigned int microseconds) {
+  // Under that name stands a function that is not libc's.
+  if (entry::nanosleep != nanosleep) return wait_in<WaitKind::kSleep, real::usleep>(nullptr, microseconds);
   return sleep_in<real::usleep, usleep_with_rest>(microseconds);
 }
 

@@ -1,4 +1,5 @@
-// Calls functions that are not libc's, but have their names, and says what they answer.
+// Calls functions that are not libc's, but have their names, and says what they answer; and usleep(), which
+// is libc's.
 #include "test/victims/foreign_lib.h"
 
 #include <stdio.h>
@@ -31,6 +32,7 @@ int main(void) {
   say(line);
   tell("early", early);
   tell("later", CALL_ALL());
+  if (usleep(1000) != 0) say("no usleep\n");
   serve_until_end();
   return 0;
 }

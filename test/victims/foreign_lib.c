@@ -31,6 +31,10 @@ struct Parcel own_msgrcv(struct Parcel parcel, int plus) {
   return parcel;
 }
 
+int own_nanosleep(void) {
+  return 4711;
+}
+
 // Before the agent's constructor.
 __attribute__((constructor)) static void call_early(void) {
   early = CALL_ALL();
