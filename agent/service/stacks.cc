@@ -97,7 +97,8 @@ void ReadableStacks::resolve(SymbolSources& sources, std::span<const safe::Pc> p
 }
 
 void ReadableStacks::find_lines(SourceLines& source_lines, std::span<const safe::Pc> pcs) {
-  LineAnswer answer = source_lines.find(modules_, pcs);
+  LinePatience alone;
+  LineAnswer answer = source_lines.find(modules_, pcs, wish_.patience ? *wish_.patience : alone);
   lines_problem_ = std::move(answer.problem);
   std::unordered_map<std::string_view, bool> allocators;
   for (std::size_t i = 0; i < pcs.size(); ++i) {

@@ -10,6 +10,7 @@
 #include <catch2/catch.hpp>
 
 #include "agent/service/line_helper.h"
+#include "agent/service/line_helper_rules.h"
 #include "test/support/victim.h"
 
 using namespace profagent;
@@ -86,7 +87,7 @@ std::vector<Lines> by_helper(const std::string& file, const std::vector<std::uin
   const int library = open(agent_path().c_str(), O_RDONLY | O_CLOEXEC);
   const int descriptor = open(file.c_str(), O_RDONLY | O_CLOEXEC);
   LineHelper helper;
-  REQUIRE(helper.start(library, deadline).empty());
+  REQUIRE(helper.start(library, LineHelperRules::kMostMemory, deadline).empty());
   std::vector<Lines> all;
   std::uint32_t id = 0;
   for (std::size_t done = 0; done < addresses.size(); done = all.size()) {
