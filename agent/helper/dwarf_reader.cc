@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <span>
 #include <utility>
 
@@ -29,13 +30,25 @@ void on_error(void* /*data*/, const char* /*message*/, int error) {
   if (error == ENOMEM || error == EMFILE || error == ENFILE) _exit(1);
 }
 
+// For what libbacktrace calls: it is C, and no exception gets past it.
+template <typename Body>
+auto or_end(Body body) noexcept {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    _exit(1);
+  }
+}
+
 int add_frame(void* data, std::uintptr_t /*pc*/, const char* file, int line, const char* function) {
   auto& chain = *static_cast<service::line_wire::Chain*>(data);
   if (file == nullptr && function == nullptr) return 0;
-  chain.push_back({.function = function == nullptr ? std::string_view() : function,
-                   .file = file == nullptr ? std::string_view() : file,
-                   .line = line > 0 ? static_cast<std::uint32_t>(line) : 0});
-  return chain.size() == service::line_wire::kMaxDepth ? 1 : 0;
+  return or_end([&] {
+    chain.push_back({.function = function == nullptr ? std::string_view() : function,
+                     .file = file == nullptr ? std::string_view() : file,
+                     .line = line > 0 ? static_cast<std::uint32_t>(line) : 0});
+    return chain.size() == service::line_wire::kMaxDepth ? 1 : 0;
+  });
 }
 
 }  // namespace
@@ -116,9 +129,11 @@ int __wrap_backtrace_dwarf_add(  // NOLINT(bugprone-reserved-identifier)
   DwarfSections better = *sections;
   if (sections->size[kLine] != 0 && sections->size[kLineTexts] != 0) {
     // Read as long as the process lives.
-    const auto* const kept = new LineSections(with_absolute_folders(
-        std::as_bytes(std::span(sections->data[kLine], sections->size[kLine])),
-        {reinterpret_cast<const char*>(sections->data[kLineTexts]), sections->size[kLineTexts]}));
+    const auto* const kept = or_end([sections] {
+      return new LineSections(with_absolute_folders(
+          std::as_bytes(std::span(sections->data[kLine], sections->size[kLine])),
+          {reinterpret_cast<const char*>(sections->data[kLineTexts]), sections->size[kLineTexts]}));
+    });
     better.data[kLine] = reinterpret_cast<const unsigned char*>(kept->lines.data());
     better.data[kLineTexts] = reinterpret_cast<const unsigned char*>(kept->texts.data());
     better.size[kLineTexts] = kept->texts.size();
