@@ -30,7 +30,8 @@ bool is_running(const FileBytes& file, const Image& image) {
   if (!image.build_id.empty()) {
     return build_id_of_file(file, read_segments(file), {}) == image.build_id;
   }
-  if (image.live && image.header != 0) return same_headers(file, MemoryBytes(image.header));
+  if (!image.live) return image.print != 0 && print_of_file(file) == image.print;
+  if (image.header != 0) return same_headers(file, MemoryBytes(image.header));
   // Overlay file systems report other numbers in maps than in stat; then we rather show no names.
   return image.inode == 0 || (file.identity().inode == image.inode && file.identity().device == image.device);
 }
@@ -93,6 +94,7 @@ std::unique_ptr<FileBytes> open_if_belongs(const std::string& path, const Image&
 
 std::string identity_of(const Image& image) {
   if (!image.build_id.empty()) return image.build_id;
+  if (!image.live) return image.path + "\ngone\n" + std::to_string(image.print);
   std::string identity =
       image.path + '\n' + std::to_string(image.device) + '\n' + std::to_string(image.inode);
   if (const auto file = FileBytes::identify(image.path.c_str())) {

@@ -22,7 +22,12 @@ ModuleSet modules_of_now() {
     const safe::SeenModule* module = safe::module_log.at(i);
     // Without a name: the main executable, which is never unloaded.
     if (module == nullptr || *module->path == '\0') continue;
-    seen.push_back({module->start, module->end, module->path, {module->build_id, module->build_id_size}, i});
+    seen.push_back({.start = module->start,
+                    .end = module->end,
+                    .path = module->path,
+                    .build_id = {module->build_id, module->build_id_size},
+                    .epoch = i,
+                    .print = module->print});
   }
   return ModuleSet::now(seen);
 }
