@@ -90,6 +90,7 @@ void ReadableStacks::resolve(SymbolSources& sources, std::span<const safe::Pc> p
   std::vector<ResolvedPc> resolved = wish_.detail == SymbolDetail::kNone
                                          ? sources.symbolizer.place(modules_, pcs)
                                          : sources.symbolizer.resolve(modules_, pcs);
+  names_problem_ = sources.symbolizer.problem();
   frames_.reserve(pcs.size() + 1);
   frames_.push_back({});
   for (std::size_t i = 0; i < pcs.size(); ++i) {
@@ -224,6 +225,7 @@ std::vector<encoder::MappingIndex> ReadableStacks::describe_mappings(encoder::Pr
 
 std::vector<encoder::LocationIndex> ReadableStacks::describe(encoder::Profile& profile) const {
   const std::vector<encoder::MappingIndex> mappings = describe_mappings(profile);
+  profile.add_comment(names_problem_);
   profile.add_comment(lines_problem_);
   std::vector<encoder::LocationIndex> locations;
   locations.reserve(frames_.size());

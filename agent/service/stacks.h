@@ -61,8 +61,8 @@ class ReadableStacks {
 
   [[nodiscard]] const ModuleSet& modules() const noexcept { return modules_; }
 
-  // Adds the mappings and all frames to an empty profile, and why lines are missing as a comment. The result
-  // holds a location for each position.
+  // Adds the mappings and all frames to an empty profile, and why names or lines are missing as comments. The
+  // result holds a location for each position.
   [[nodiscard]] std::vector<encoder::LocationIndex> describe(encoder::Profile& profile) const;
 
  private:
@@ -80,6 +80,7 @@ class ReadableStacks {
   ModuleSet modules_;
   std::vector<Frame> frames_;                                // by pc, so the synthetic one is the first
   std::unordered_map<std::string_view, std::string> names_;  // in the wished style, by the linker's
+  std::string names_problem_;
   std::string lines_problem_;
   LeafFrames leaf_;
   SymbolWish wish_;
