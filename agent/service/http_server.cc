@@ -174,7 +174,7 @@ HttpEnd serve_http(const Site& site, const HttpServerOptions& options) {
       const HttpEnd end = run(*server);
       // Our descriptors may be files of the program by now. Nothing touches them again; the memory is lost.
       if (end == HttpEnd::kRobbed) static_cast<void>(server.release());
-      return end;
+      return end;  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks)
     } catch (const std::exception&) {
       count(options.counters->restarts);
       const std::uint64_t requests_now = options.counters->requests.load(std::memory_order_relaxed);

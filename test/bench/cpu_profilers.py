@@ -6,11 +6,14 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
-import zlib
 
 from peers import find_library
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "conformance"))
+from surface_cases import pprof  # noqa: E402 (the path comes first)
 
 NANOS = 1_000_000_000
 
@@ -97,7 +100,7 @@ class Profagent(Preloaded):
 
     def stop(self):
         self.request.join()
-        return total_cpu(zlib.decompress(self.body, 31)), self.signals() - self.before
+        return total_cpu(self.body), self.signals() - self.before
 
 
 class Gperftools(Nothing):
@@ -167,42 +170,6 @@ class Perf(Nothing):
         return nanos, nanos * self.rate // NANOS
 
 
-def varint(data, at):
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-
-
-def fields(data):
-    """(number, value) of a message that has numbers and byte strings only."""
-    at = 0
-    while at < len(data):
-        key, at = varint(data, at)
-        value, at = varint(data, at)
-        if key & 7 == 2:
-            value, at = data[at:at + value], at + value
-        yield key >> 3, value
-
-
-def total_cpu(profile):
-    """Sum of the second value (cpu, nanoseconds) of all samples."""
-    total = 0
-    for number, sample in fields(profile):
-        if number != 2:
-            continue
-        values = []
-        for field, value in fields(sample):
-            if field == 2 and isinstance(value, int):
-                values.append(value)
-            elif field == 2:
-                at = 0
-                while at < len(value):
-                    one, at = varint(value, at)
-                    values.append(one)
-        total += values[1]
-    return total
+def total_cpu(body):
+    """Nanoseconds of all samples together."""
+    return sum(sample.values[1] for sample in pprof.Profile(body).samples)

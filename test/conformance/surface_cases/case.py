@@ -23,8 +23,15 @@ BINARY = "application/octet-stream"
 Case = collections.namedtuple("Case", "id strictness title run not_for_go elsewhere", defaults=(None, None, None))
 
 
-# An answer and when it was asked for and there, ns.
-Scrape = collections.namedtuple("Scrape", "begin answer end")
+class Scrape:
+    """An answer, and when it was asked for and there, ns."""
+
+    def __init__(self, begin, answer, end):
+        self.begin, self.answer, self.end = begin, answer, end
+
+    @functools.cached_property
+    def profile(self):
+        return pprof.Profile(self.answer.body)
 
 
 class Skip(Exception):
@@ -84,6 +91,23 @@ class Target:
             )
         assert (done.returncode != 0) == fails, f"{name} {arguments}: {done.returncode} {done.stdout} {done.stderr}"
         return done.stderr if fails else done.stdout
+
+
+def each(rule):
+    """The case that a rule of a target and its scrape holds for each profile."""
+
+    def run(t):
+        for target, scrape in t.every().items():
+            try:
+                rule(target, scrape)
+            except AssertionError as error:
+                raise AssertionError(f"{target}: {error}") from None
+
+    return run
+
+
+def each_profile(rule):
+    return each(lambda _, scrape: rule(scrape.profile))
 
 
 def together(works):

@@ -1,6 +1,5 @@
 """D: ?seconds=N on a snapshot is what changed meanwhile."""
 
-from . import pprof
 from .case import SNAPSHOTS, Case, Skip, check_file, check_go_error, equal, together
 
 INVALID = 'invalid value for "seconds" - must be a positive integer'
@@ -9,7 +8,7 @@ SECOND = 1_000_000_000
 
 def check_delta(name, seconds, scrape):
     check_file(scrape.answer, f"{name}-delta")
-    delta = pprof.Profile(scrape.answer.body)
+    delta = scrape.profile
     # Never shorter than asked; no longer than the client itself has waited, so that a busy machine breaks nothing.
     took = scrape.end - scrape.begin
     assert seconds * SECOND * 99 // 100 <= delta.duration <= took, (delta.duration, took)
@@ -25,7 +24,7 @@ def all_deltas(t):
     every = t.every()
     for name in SNAPSHOTS:
         delta = check_delta(name, 1, every[f"{name}?seconds=1"])
-        whole = pprof.Profile(every[name].answer.body)
+        whole = every[name].profile
         equal(delta.sample_types, whole.sample_types, name)
         equal((delta.period_type, delta.period), (whole.period_type, whole.period), name)
 
@@ -33,7 +32,7 @@ def all_deltas(t):
 def only_changes(t):
     every = t.every()
     for name in SNAPSHOTS:
-        delta = pprof.Profile(every[f"{name}?seconds=1"].answer.body)
+        delta = every[f"{name}?seconds=1"].profile
         for sample in delta.samples:
             assert any(sample.values), f"a sample of zeros in the delta of {name}"
             for (kind, _), value in zip(delta.sample_types, sample.values):

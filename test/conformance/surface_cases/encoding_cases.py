@@ -6,21 +6,10 @@ import socket
 import subprocess
 
 from . import pprof
-from .case import EVERY, Case, Skip, equal, together, wait_until
+from .case import EVERY, Case, Skip, each, each_profile, equal, together, wait_until
 from .wire import Connection
 
 CUMULATIVE = {"alloc_objects", "alloc_space", "contentions", "delay"}
-
-
-def each(rule):
-    def run(t):
-        for target, scrape in t.every().items():
-            try:
-                rule(pprof.Profile(scrape.answer.body))
-            except AssertionError as error:
-                raise AssertionError(f"{target}: {error}") from None
-
-    return run
 
 
 def scrapers_rules(t):
@@ -83,13 +72,13 @@ def mappings(profile):
 
 
 def main_mapping(t):
-    each(mappings)(t)
+    each_profile(mappings)(t)
     t.need_pid()
     program = os.readlink(f"/proc/{t.pid}/exe")
     notes = subprocess.run(["readelf", "-n", program], capture_output=True, text=True).stdout
     build_id = re.search(r"Build ID: ([0-9a-f]+)", notes)
     for scrape in t.every().values():
-        first = pprof.Profile(scrape.answer.body).mappings[0]
+        first = scrape.profile.mappings[0]
         equal(first.file, program, "the first mapping")
         if build_id:
             equal(first.build_id, build_id[1], "its build id")
@@ -159,23 +148,19 @@ def web_pages(t):
         process.wait()
 
 
-def one_gzip_file(t):
-    for scrape in t.every().values():
-        pprof.unzip(scrape.answer.body)
+def one_gzip_file(_, scrape):
+    pprof.unzip(scrape.answer.body)
 
 
-def times(t):
-    for target, scrape in t.every().items():
-        profile = pprof.Profile(scrape.answer.body)
-        assert scrape.begin <= profile.time <= scrape.end, target
-        # The time of a CPU profile is that of its begin.
-        if target.startswith("profile"):
-            assert profile.time + profile.duration <= scrape.end, target
+def times(target, scrape):
+    assert scrape.begin <= scrape.profile.time <= scrape.end, scrape.profile.time
+    # The time of a CPU profile is that of its begin.
+    if target.startswith("profile"):
+        assert scrape.profile.time + scrape.profile.duration <= scrape.end, scrape.profile.duration
 
 
-def durations(t):
-    for target, scrape in t.every().items():
-        equal(pprof.Profile(scrape.answer.body).duration > 0, "seconds" in target, f"{target} has a duration")
+def durations(target, scrape):
+    equal(scrape.profile.duration > 0, "seconds" in target, "it has a duration")
 
 
 def types(profile):
@@ -208,7 +193,7 @@ def first_types(t):
         ("threadcreate", [("threadcreate", "count")], ("threadcreate", "count")),
         ("profile?seconds=1", [("samples", "count"), ("cpu", "nanoseconds")], ("cpu", "nanoseconds")),
     ):
-        profile = pprof.Profile(every[name].answer.body)
+        profile = every[name].profile
         equal(profile.sample_types, wanted, name)
         equal(profile.period_type, period, name)
 
@@ -216,13 +201,13 @@ def first_types(t):
 CASES = [
     Case("V01", "M", "checkprof on every endpoint", scrapers_rules, "checkprof knows rules for programs that are not Go's"),
     Case("V02", "M", "pprof -raw on every endpoint", raw),
-    Case("V03", "M", "ids count from 1 in message order", each(sequential_ids)),
-    Case("V04", "M", "addresses are unique, not zero, in their mappings", each(addresses)),
+    Case("V03", "M", "ids count from 1 in message order", each_profile(sequential_ids)),
+    Case("V04", "M", "addresses are unique, not zero, in their mappings", each_profile(addresses)),
     Case("V05", "M", "a stack has the same addresses in two scrapes (after dlopen: encoding_test)", same_addresses),
     Case("V06", "M", "mappings: the executable first, page aligned, with its build id", main_mapping),
     Case("V07", "M", "the parser of /proc/self/maps", elsewhere="maps_test"),
-    Case("V08", "M", "strings are UTF-8", each(lambda profile: None)),
-    Case("V09", "M", "the string table", each(string_table)),
+    Case("V08", "M", "strings are UTF-8", each_profile(lambda profile: None)),
+    Case("V09", "M", "the string table", each_profile(string_table)),
     Case("V10", "M", "two clients print the same C++ names", elsewhere="clients_test"),
     Case("V11", "M", "system_name is the linker's", elsewhere="clients_test"),
     Case("V12", "M", "-list shows source lines", elsewhere="clients_test, with a program whose source is there"),
@@ -233,10 +218,10 @@ CASES = [
     Case("V17", "M", "pprof prints the words of a refusal", our_words),
     Case("V18", "M", "pprof's web pages", web_pages),
     Case("V19", "M", "profiles of two processes merge", elsewhere="clients_test"),
-    Case("V20", "M", "one gzip file with a right checksum", one_gzip_file),
-    Case("V21", "M", "the time is that of the scrape", times),
-    Case("V22", "M", "only CPU profiles and deltas have a duration", durations),
-    Case("V23", "M", "at most four types, as many values", each(types)),
+    Case("V20", "M", "one gzip file with a right checksum", each(one_gzip_file)),
+    Case("V21", "M", "the time is that of the scrape", each(times)),
+    Case("V22", "M", "only CPU profiles and deltas have a duration", each(durations)),
+    Case("V23", "M", "at most four types, as many values", each_profile(types)),
     Case("V23", "M", "Go's types and periods", first_types),
-    Case("V24", "M", "labels that every client can keep", each(labels)),
+    Case("V24", "M", "labels that every client can keep", each_profile(labels)),
 ]

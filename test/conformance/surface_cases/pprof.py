@@ -1,4 +1,4 @@
-"""Reads the profile format as far as the cases need it, from its description in profile.proto and nothing else."""
+"""Reads the profile format as far as the cases (and test/bench) need it, from its description in profile.proto and nothing else."""
 
 import collections
 import zlib
