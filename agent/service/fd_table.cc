@@ -67,7 +67,7 @@ bool close_listed(std::span<const int> sorted) noexcept {
   const long folder =
       sys::call(SYS_openat, AT_FDCWD, address_of("/proc/thread-self/fd"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder < 0) return false;
-  alignas(DirectoryEntry) char buffer[4096];
+  alignas(DirectoryEntry) char buffer[4096] = {};
   long got = 0;
   while ((got = sys::call(SYS_getdents64, folder, address_of(buffer), sizeof(buffer))) > 0) {
     for (long at = 0; at < got;) {

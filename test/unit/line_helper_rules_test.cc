@@ -127,6 +127,26 @@ TEST_CASE("one that says too much is not listened to for ever") {
   }
 }
 
+TEST_CASE("what a request has found is not forgotten before its end") {
+  const Folder folder;
+  const LinesLibrary library(folder.copy("liblines_optimized.so", "libparts.so"));
+  const OwnHelper helper("talks", victim_path("bad_helper"));
+  std::vector<std::uintptr_t> pcs;
+  // More than is kept from one request to the next.
+  for (std::uintptr_t i = 0; i < 100; ++i) pcs.push_back(library.calls()[0] + i);
+  const ModuleSet modules = ModuleSet::now({});
+  SourceLines lines(helper.options());
+  LinePatience patience;
+  const std::vector<Text> first = texts_of(lines.find(modules, pcs, patience));
+  CHECK(!first.back().empty());
+  // Without the texts in the failure, which are megabytes.
+  CHECK((texts_of(lines.find(modules, pcs, patience)) == first));
+  // This helper never says the same twice.
+  const std::vector<Text> other = texts_of(lines.find(modules, pcs));
+  CHECK(!other.back().empty());
+  CHECK((other != first));
+}
+
 TEST_CASE("what was waited for in vain is not waited for again") {
   const Folder folder;
   const LinesLibrary library(folder.copy("liblines_optimized.so", "libvain.so"));
