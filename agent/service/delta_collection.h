@@ -14,6 +14,14 @@
 
 namespace profagent::service {
 
+// The answer: `before` and `after` as they are read, `duration` in ns.
+[[nodiscard]] inline std::string encoded_delta(const encoder::Profile& before, const encoder::Profile& after,
+                                               std::int64_t duration) {
+  encoder::Profile delta = encoder::delta(before, after);
+  delta.set_duration(duration);
+  return encoder::gzipped_pprof(delta);
+}
+
 // `Reading` holds what was counted and which stacks; the begin and the end are made readable together, at the
 // end, so that a frame is described alike in both and searched for once.
 template <typename Reading>
@@ -31,9 +39,7 @@ class DeltaCollection final : public Collection {
   std::string finish() override {
     const std::int64_t duration = monotonic_nanos() - started_;
     const encoder::Profile after = describe_(read_());
-    encoder::Profile delta = encoder::delta(describe_(before_), after);
-    delta.set_duration(duration);
-    return encoder::gzipped_pprof(delta);
+    return encoded_delta(describe_(before_), after, duration);
   }
 
  private:

@@ -80,7 +80,7 @@ std::string metrics_text(const Site& site, const std::vector<Fact>& facts) {
   add_profiles(page, site, "records", "what a profile has at the moment, in records",
                [](ProfileSource& source) { return source.count(); });
   add_profiles(page, site, "ready", "0 when there is a reason why a profile is empty, which the index tells",
-               [](ProfileSource& source) { return source.state().empty() ? 1 : 0; });
+               [](ProfileSource& source) { return source.is_ready() ? 1 : 0; });
   page += "# EOF\n";
   return page;
 }

@@ -49,8 +49,11 @@ class Collection {
   Collection& operator=(const Collection&) = delete;
   virtual ~Collection() = default;
   // Called now and then meanwhile, first at once. Returns after how many seconds it wants to be called again;
-  // 0: not at all, which ends a collection that was begun by begin_now().
+  // 0: not at all, which ends one that times itself.
   virtual double tend() { return 0; }
+  // True: it is over when tend() says so, because its ends are taken in slices, or because it is of now. Else
+  // after the seconds that it was begun for.
+  [[nodiscard]] virtual bool times_itself() const { return false; }
   // The encoded profile, gzip included, or the text that was asked for.
   virtual std::string finish() = 0;
 };
@@ -71,15 +74,18 @@ class ProfileSource {
   [[nodiscard]] virtual const ProfileKind& kind() const = 0;
   // Records, for the index.
   virtual std::uint64_t count() = 0;
-  // Why the profile is empty or partial, in one sentence for the index; empty when all is well.
+  // Why the profile is empty, or what it is doing, in one sentence for the index; empty when there is nothing
+  // to say.
   virtual std::string state() = 0;
+  // False: it is empty, for the reason that state() gives.
+  virtual bool is_ready() { return state().empty(); }
   // The encoded profile of now, gzip included. `query` has what else the request said (gc=1, labels, ...).
   // Neither this nor text() for Timing::kOverTime.
   virtual std::string snapshot(const Query& /*query*/) { return {}; }
   // debug=1 and above.
   virtual std::string text(std::int64_t /*debug*/, const Query& /*query*/) { return {}; }
-  // Instead of these two, when they would hold up other requests: the same in slices. `debug` 0: the encoded
-  // profile.
+  // Instead of these two, when they would hold up other requests: the same in slices, by a collection that
+  // times itself. `debug` 0: the encoded profile.
   virtual std::unique_ptr<Collection> begin_now(std::int64_t /*debug*/, const Query& /*query*/) { return {}; }
   // Takes the first end of a collection of `seconds`. Never null; throws when it cannot be started,
   // BadRequest when the query is to blame.

@@ -17,7 +17,7 @@ Response profile_file(std::string_view file_name, std::string bytes) {
 Answer collect(ProfileSource& source, double seconds, const Query& query, std::string file_name) {
   // std::function wants a copyable callable.
   std::shared_ptr<Collection> collection = source.begin(seconds, query);
-  return Pending{seconds, [collection] { return collection->tend(); },
+  return Pending{collection->times_itself() ? 0 : seconds, [collection] { return collection->tend(); },
                  [collection, file_name = std::move(file_name)] {
                    return profile_file(file_name, collection->finish());
                  }};

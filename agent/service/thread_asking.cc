@@ -1,10 +1,5 @@
 #include "agent/service/thread_asking.h"
 
-#include <algorithm>
-#include <ctime>
-#include <vector>
-
-#include "agent/safe/sys.h"
 #include "agent/safe/thread_asks.h"
 #include "agent/safe/thread_status.h"
 #include "agent/service/text_parts.h"
@@ -20,14 +15,9 @@ constexpr std::int64_t kMillisecond = 1'000'000;
 constexpr std::int64_t kPatience = 20 * kMillisecond;
 // For all of them, however many run.
 constexpr std::int64_t kWholePatience = 400 * kMillisecond;
-constexpr long kBetweenLooks = 200'000;  // ns
+constexpr double kBetweenLooks = 0.0005;  // s
 
 constexpr std::string_view kNoMemory = "[running: no memory]";
-
-void pause_a_moment() {
-  const timespec moment{0, kBetweenLooks};
-  safe::sys::call(SYS_nanosleep, reinterpret_cast<long>(&moment), 0);
-}
 
 }  // namespace
 
@@ -45,65 +35,54 @@ std::string_view ThreadAsking::obstacle_of(const Question& question, int signal)
   return {};
 }
 
-ThreadAsking::Begun ThreadAsking::begin(const Question& question, int signal) const {
+ThreadAsking::Begun ThreadAsking::begin(const Question& question) const {
+  if (!thread_asks.prepare()) return {{}, kNoMemory};
+  const int signal = signal_();
   if (const std::string_view obstacle = obstacle_of(question, signal); !obstacle.empty())
     return {{}, obstacle};
   const safe::ThreadAsks::Ask ask = thread_asks.ask(question.tid, signal);
   return {ask, ask.place == nullptr ? "[running: could not be asked]" : std::string_view()};
 }
 
-ThreadAsking::Begun ThreadAsking::begin(const Question& question) const {
-  if (!thread_asks.prepare()) return {{}, kNoMemory};
-  return begin(question, signal_());
+ThreadQuestions::~ThreadQuestions() {
+  for (const Asked& one : asked_) safe::ThreadAsks::give_up(one.ask);
 }
 
-// Returns how many were dealt with.
-std::size_t ThreadAsking::ask_some(std::span<const Question> questions, int signal, const Answered& answered,
-                                   const Unanswered& unanswered) const {
-  struct Asked {
-    const Question* question;
-    safe::ThreadAsks::Ask ask;
-  };
-  std::vector<Asked> asked;
-  std::size_t dealt_with = 0;
-  for (const Question& question : questions) {
-    if (asked.size() == safe::ThreadAsks::kPlaces) break;
-    ++dealt_with;
-    const Begun begun = begin(question, signal);
+double ThreadQuestions::go_on() {
+  const std::int64_t now = monotonic_nanos();
+  if (end_ == 0) end_ = now + kWholePatience;
+  collect_answers(now >= patience_end_);
+  for (; asked_.empty() && next_ < questions_.size() && now >= end_; ++next_)
+    unanswered_(questions_[next_], kNoAnswer);
+  if (asked_.empty() && next_ < questions_.size()) ask_some();
+  return asked_.empty() && next_ == questions_.size() ? 0 : kBetweenLooks;
+}
+
+void ThreadQuestions::ask_some() {
+  for (; next_ < questions_.size() && asked_.size() < safe::ThreadAsks::kPlaces; ++next_) {
+    const Question& question = questions_[next_];
+    const ThreadAsking::Begun begun = asking_.begin(question);
     if (begun.obstacle.empty()) {
-      asked.push_back({&question, begun.ask});
+      asked_.push_back({&question, begun.ask});
     } else {
-      unanswered(question, begun.obstacle);
+      unanswered_(question, begun.obstacle);
     }
   }
-  const std::int64_t end = monotonic_nanos() + kPatience;
-  const auto is_missing = [](const Asked& one) { return safe::ThreadAsks::answer(one.ask) == nullptr; };
-  while (std::any_of(asked.begin(), asked.end(), is_missing) && monotonic_nanos() < end) pause_a_moment();
-  for (const Asked& one : asked) {
+  patience_end_ = monotonic_nanos() + kPatience;
+}
+
+void ThreadQuestions::collect_answers(bool is_late) {
+  std::erase_if(asked_, [&](const Asked& one) {
     const safe::AskPlace* place = safe::ThreadAsks::answer(one.ask);
+    if (place == nullptr && !is_late) return false;
     if (place != nullptr && place->stack.depth > 0) {
-      answered(*one.question, std::span(place->pcs).first(place->stack.depth));
+      answered_(*one.question, std::span(place->pcs).first(place->stack.depth));
     } else {
-      unanswered(*one.question, kNoAnswer);
+      unanswered_(*one.question, kNoAnswer);
     }
     safe::ThreadAsks::give_up(one.ask);
-  }
-  return dealt_with;
-}
-
-void ThreadAsking::ask(std::span<const Question> questions, const Answered& answered,
-                       const Unanswered& unanswered) const {
-  if (questions.empty()) return;
-  if (!thread_asks.prepare()) {
-    for (const Question& question : questions) unanswered(question, kNoMemory);
-    return;
-  }
-  const int signal = signal_();
-  const std::int64_t end = monotonic_nanos() + kWholePatience;
-  while (!questions.empty() && monotonic_nanos() < end) {
-    questions = questions.subspan(ask_some(questions, signal, answered, unanswered));
-  }
-  for (const Question& question : questions) unanswered(question, kNoAnswer);
+    return true;
+  });
 }
 
 }  // namespace profagent::service

@@ -1,5 +1,5 @@
-// Asks running threads for their stacks (agent/safe/thread_asks.h): as many at a time as there are places,
-// each once, and waits a moment for the answers. On our thread only.
+// Asks running threads for their stacks (agent/safe/thread_asks.h), each once, and never waits for an answer:
+// whoever asks has to come again. On our thread only.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +8,7 @@
 #include <span>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -32,13 +33,7 @@ class ThreadAsking {
   ThreadAsking(std::function<int()> signal, std::int64_t filters_at_load)
       : signal_(std::move(signal)), filters_at_load_(filters_at_load) {}
 
-  using Answered = std::function<void(const Question&, std::span<const safe::Pc>)>;
-  // Why there is no answer, as the name of a frame.
-  using Unanswered = std::function<void(const Question&, std::string_view)>;
-
-  void ask(std::span<const Question> questions, const Answered& answered, const Unanswered& unanswered) const;
-
-  // One question, not waited for: to be looked after, and given up, by the asker.
+  // One question: to be looked after, and given up, by the asker.
   struct Begun {
     safe::ThreadAsks::Ask ask;
     std::string_view obstacle;  // not empty: nobody was asked
@@ -47,12 +42,50 @@ class ThreadAsking {
 
  private:
   [[nodiscard]] std::string_view obstacle_of(const Question& question, int signal) const;
-  [[nodiscard]] Begun begin(const Question& question, int signal) const;
-  [[nodiscard]] std::size_t ask_some(std::span<const Question> questions, int signal,
-                                     const Answered& answered, const Unanswered& unanswered) const;
 
   std::function<int()> signal_;
   std::int64_t filters_at_load_;
+};
+
+// Many questions, as many at a time as there are places. A thread has 20 ms from when it was asked; all of
+// them together have 400 ms, however many run. Destroying it gives up what is not answered.
+class ThreadQuestions {
+ public:
+  using Answered = std::function<void(const Question&, std::span<const safe::Pc>)>;
+  // Why there is no answer, as the name of a frame.
+  using Unanswered = std::function<void(const Question&, std::string_view)>;
+
+  // `asking` must outlive it.
+  ThreadQuestions(const ThreadAsking& asking, std::vector<Question> questions, Answered answered,
+                  Unanswered unanswered)
+      : asking_(asking),
+        questions_(std::move(questions)),
+        answered_(std::move(answered)),
+        unanswered_(std::move(unanswered)) {}
+  ~ThreadQuestions();
+  ThreadQuestions(const ThreadQuestions&) = delete;
+  ThreadQuestions& operator=(const ThreadQuestions&) = delete;
+
+  // Asks, or looks for answers. Seconds until it wants to be called again; 0: all have been dealt with.
+  double go_on();
+
+ private:
+  struct Asked {
+    const Question* question;
+    safe::ThreadAsks::Ask ask;
+  };
+  void ask_some();
+  void collect_answers(bool is_late);
+
+  const ThreadAsking& asking_;
+  std::vector<Question> questions_;
+  Answered answered_;
+  Unanswered unanswered_;
+  std::size_t next_ = 0;  // to be asked
+  std::vector<Asked> asked_;
+  // CLOCK_MONOTONIC, ns.
+  std::int64_t patience_end_ = 0;  // of those that are asked
+  std::int64_t end_ = 0;           // of the whole; 0: nobody was asked yet
 };
 
 }  // namespace profagent::service

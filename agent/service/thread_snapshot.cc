@@ -12,6 +12,9 @@ namespace {
 
 // At most so long at a time: what others notice of it.
 constexpr std::int64_t kSlice = 5'000'000;  // ns
+constexpr double kAtOnce = 1e-6;            // s
+// Until another snapshot may have its answers.
+constexpr double kTurn = 0.001;  // s
 
 }  // namespace
 
@@ -23,10 +26,15 @@ ThreadWatch::Taking::Taking(ThreadWatch& watch) : watch_(watch) {
   snapshot_.threads.reserve(tids_.size());
 }
 
-bool ThreadWatch::Taking::go_on() {
+ThreadWatch::Taking::~Taking() {
+  if (watch_.asker_ == this) watch_.asker_ = nullptr;
+}
+
+double ThreadWatch::Taking::go_on() {
+  if (done_ == tids_.size()) return ask_running();
   const std::int64_t end = monotonic_nanos() + kSlice;
   while (done_ < tids_.size() && monotonic_nanos() < end) look_at(tids_[done_++]);
-  return done_ < tids_.size();
+  return kAtOnce;
 }
 
 void ThreadWatch::Taking::look_at(pid_t tid) {
@@ -49,44 +57,52 @@ void ThreadWatch::Taking::remember(ThreadRow& row, std::int64_t now) {
   seen_[row.tid] = {runs, row.blocked_since};
 }
 
-void ThreadWatch::Taking::ask_running() {
+std::vector<Question> ThreadWatch::Taking::questions() const {
   std::vector<Question> questions;
   questions.reserve(running_.size());
   for (const std::size_t row : running_) {
     const pid_t tid = snapshot_.threads[row].tid;
     questions.push_back({tid, looker_.has_small_signal_stack(tid), row});
   }
-  watch_.asking_.ask(
-      questions,
-      [&](const Question& question, std::span<const safe::Pc> pcs) {
-        ThreadRow& row = snapshot_.threads[question.row];
-        row.state = kRunningState;
-        row.stack = snapshot_.stacks.add(pcs);
-      },
-      [&](const Question& question, std::string_view why) {
-        ThreadRow& row = snapshot_.threads[question.row];
-        const bool is_known = row.state != kUnknownState;
-        // It may have begun to wait, or have ended.
-        const Look again = looker_.look_at(row, snapshot_.stacks);
-        if (again == Look::kDone) return;
-        row.state = is_known ? kRunningState : kUnknownState;
-        row.obstacle = is_known ? why : "[unknown]";
-        if (again == Look::kGone) row.tid = 0;
-      });
+  return questions;
+}
+
+double ThreadWatch::Taking::ask_running() {
+  if (!questions_) {
+    if (running_.empty()) return 0;
+    if (watch_.asker_ != nullptr) return kTurn;
+    watch_.asker_ = this;
+    questions_.emplace(
+        watch_.asking_, questions(),
+        [this](const Question& question, std::span<const safe::Pc> pcs) { note_answer(question, pcs); },
+        [this](const Question& question, std::string_view why) { note_no_answer(question, why); });
+  }
+  const double pause = questions_->go_on();
+  if (pause == 0 && watch_.asker_ == this) watch_.asker_ = nullptr;
+  return pause;
+}
+
+void ThreadWatch::Taking::note_answer(const Question& question, std::span<const safe::Pc> pcs) {
+  ThreadRow& row = snapshot_.threads[question.row];
+  row.state = kRunningState;
+  row.stack = snapshot_.stacks.add(pcs);
+}
+
+void ThreadWatch::Taking::note_no_answer(const Question& question, std::string_view why) {
+  ThreadRow& row = snapshot_.threads[question.row];
+  const bool is_known = row.state != kUnknownState;
+  // It may have begun to wait, or have ended.
+  const Look again = looker_.look_at(row, snapshot_.stacks);
+  if (again == Look::kDone) return;
+  row.state = is_known ? kRunningState : kUnknownState;
+  row.obstacle = is_known ? why : "[unknown]";
+  if (again == Look::kGone) row.tid = 0;
 }
 
 ThreadSnapshot ThreadWatch::Taking::finish() {
-  ask_running();
   std::erase_if(snapshot_.threads, [](const ThreadRow& row) { return row.tid == 0; });
   watch_.seen_ = std::move(seen_);
   return std::move(snapshot_);
-}
-
-ThreadSnapshot ThreadWatch::take() {
-  Taking taking(*this);
-  while (taking.go_on()) {
-  }
-  return taking.finish();
 }
 
 }  // namespace profagent::service

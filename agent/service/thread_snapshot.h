@@ -7,6 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <span>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -30,8 +33,6 @@ class ThreadWatch {
       : asking_(std::move(asking_signal), filters_at_load) {}
 
   class Taking;
-  // All in one go.
-  [[nodiscard]] ThreadSnapshot take();
 
  private:
   // A thread that has not run since it was seen first has waited all that time.
@@ -41,6 +42,7 @@ class ThreadWatch {
   };
 
   ThreadAsking asking_;
+  const Taking* asker_ = nullptr;         // one after the other: there are few places
   std::unordered_map<pid_t, Seen> seen_;  // by the last snapshot
 };
 
@@ -49,10 +51,14 @@ class ThreadWatch {
 class ThreadWatch::Taking {
  public:
   explicit Taking(ThreadWatch& watch);
+  ~Taking();
+  Taking(const Taking&) = delete;
+  Taking& operator=(const Taking&) = delete;
 
-  // Looks at some more, for a few milliseconds. False: there are no more.
-  bool go_on();
-  // Asks those that run. Once, and nothing after it.
+  // Looks at some more threads, for a few milliseconds; at last asks those that run. Seconds until it wants
+  // to be called again; 0: that was all.
+  double go_on();
+  // After that, once.
   [[nodiscard]] ThreadSnapshot finish();
 
  private:
@@ -60,13 +66,17 @@ class ThreadWatch::Taking {
 
   void look_at(pid_t tid);
   void remember(ThreadRow& row, std::int64_t now);
-  void ask_running();
+  double ask_running();
+  [[nodiscard]] std::vector<Question> questions() const;
+  void note_answer(const Question& question, std::span<const safe::Pc> pcs);
+  void note_no_answer(const Question& question, std::string_view why);
 
   ThreadWatch& watch_;
   ThreadLooker looker_;
   std::vector<pid_t> tids_;  // to be looked at
   std::size_t done_ = 0;
   std::vector<std::size_t> running_;
+  std::optional<ThreadQuestions> questions_;
   ThreadSnapshot snapshot_;
   std::unordered_map<pid_t, Seen> seen_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -29,6 +30,9 @@ constexpr std::string_view kOtherPaths[] = {"/debug/pprof/threads"};
 constexpr ProfileKind kThreads{.name = "goroutine",
                                .sentence = "Where every thread stands now, and what it waits for.",
                                .other_paths = kOtherPaths};
+
+constexpr double kNanosPerSecond = 1e9;
+constexpr double kAtOnce = 1e-6;  // s
 
 constexpr std::string_view kUnknown = "[unknown]";
 constexpr std::string_view kOwnFrame = "profagent.serve";
@@ -210,10 +214,8 @@ class NowCollection final : public Collection {
   NowCollection(SymbolSources& symbols, ThreadWatch& watch, const SymbolWish& wish, std::int64_t debug)
       : symbols_(symbols), wish_(wish), time_(unix_nanos()), taking_(watch), debug_(debug) {}
 
-  double tend() override {
-    constexpr double kAtOnce = 1e-6;
-    return taking_.go_on() ? kAtOnce : 0;
-  }
+  [[nodiscard]] bool times_itself() const override { return true; }
+  double tend() override { return taking_.go_on(); }
   std::string finish() override {
     const Reading reading{time_, taking_.finish()};
     if (debug_ == 0) return encoder::gzipped_pprof(make_profile(symbols_, wish_, reading));
@@ -229,18 +231,63 @@ class NowCollection final : public Collection {
   std::int64_t debug_;
 };
 
+// What has changed over a time, with both ends of it taken in slices.
+class ThreadsDelta final : public Collection {
+ public:
+  ThreadsDelta(SymbolSources& symbols, ThreadWatch& watch, const SymbolWish& wish, double seconds)
+      : symbols_(symbols),
+        watch_(watch),
+        wish_(wish),
+        length_(static_cast<std::int64_t>(seconds * kNanosPerSecond)),
+        begin_(monotonic_nanos()) {
+    begin_taking();
+  }
+
+  [[nodiscard]] bool times_itself() const override { return true; }
+  double tend() override;
+  std::string finish() override {
+    return encoded_delta(make_profile(symbols_, wish_, before_.value()),
+                         make_profile(symbols_, wish_, after_.value()), end_ - begin_);
+  }
+
+ private:
+  void begin_taking() {
+    time_ = unix_nanos();
+    taking_.emplace(watch_);
+  }
+
+  SymbolSources& symbols_;
+  ThreadWatch& watch_;
+  SymbolWish wish_;
+  std::int64_t length_;  // ns
+  std::int64_t begin_;   // CLOCK_MONOTONIC, ns, as the next
+  std::int64_t end_ = 0;
+  std::int64_t time_ = 0;                      // of what is being taken
+  std::optional<ThreadWatch::Taking> taking_;  // one end or the other
+  std::optional<Reading> before_;
+  std::optional<Reading> after_;
+};
+
+double ThreadsDelta::tend() {
+  if (taking_) {
+    if (const double pause = taking_->go_on(); pause > 0) return pause;
+    (before_ ? after_ : before_) = Reading{time_, taking_->finish()};
+    taking_.reset();
+  }
+  if (after_) return 0;
+  end_ = monotonic_nanos();
+  const std::int64_t left = begin_ + length_ - end_;
+  if (left > 0) return static_cast<double>(left) / kNanosPerSecond;
+  begin_taking();
+  return kAtOnce;
+}
+
 std::unique_ptr<Collection> ThreadsSource::begin_now(std::int64_t debug, const Query& query) {
   return std::make_unique<NowCollection>(symbols_, watch_, parse_symbol_wish(query), debug);
 }
 
-std::unique_ptr<Collection> ThreadsSource::begin(double /*seconds*/, const Query& query) {
-  return std::make_unique<DeltaCollection<Reading>>(
-      [this] {
-        return Reading{unix_nanos(), watch_.take()};
-      },
-      [this, wish = parse_symbol_wish(query)](const Reading& reading) {
-        return make_profile(symbols_, wish, reading);
-      });
+std::unique_ptr<Collection> ThreadsSource::begin(double seconds, const Query& query) {
+  return std::make_unique<ThreadsDelta>(symbols_, watch_, parse_symbol_wish(query), seconds);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "agent/service/wall_profile.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -42,15 +43,17 @@ WallRequest parse(const Query& query) {
 
 class WallCollection final : public Collection {
  public:
-  WallCollection(SymbolSources& symbols, WallSampler& sampler, const WallRequest& request)
+  WallCollection(SymbolSources& symbols, WallSampler& sampler, const WallRequest& request, double seconds)
       : symbols_(symbols),
         sampler_(sampler),
         wish_(request.symbols),
         period_(request.period),
         began_(unix_nanos()),
-        window_(sampler.open(request.period, request.by_tid)) {}
+        window_(sampler.open(request.period, request.by_tid)),
+        end_(monotonic_nanos() + static_cast<std::int64_t>(seconds * kNanosPerSecond)) {}
 
-  double tend() override { return sampler_.tend(); }
+  [[nodiscard]] bool times_itself() const override { return true; }
+  double tend() override;
   std::string finish() override;
 
  private:
@@ -60,8 +63,9 @@ class WallCollection final : public Collection {
   WallSampler& sampler_;
   SymbolWish wish_;
   std::int64_t period_;
-  std::int64_t began_;
+  std::int64_t began_;  // unix, ns
   std::unique_ptr<WallSampler::Window> window_;
+  std::int64_t end_;  // CLOCK_MONOTONIC, ns
 };
 
 void WallCollection::add_rows(encoder::Profile& profile, const WallTable& table) const {
@@ -95,6 +99,13 @@ void WallCollection::add_rows(encoder::Profile& profile, const WallTable& table)
   }
 }
 
+double WallCollection::tend() {
+  if (monotonic_nanos() >= end_) return window_->wind_up();
+  const double pause = sampler_.tend();
+  const std::int64_t left = std::max<std::int64_t>(end_ - monotonic_nanos(), 1);
+  return std::min(pause, static_cast<double>(left) / kNanosPerSecond);
+}
+
 std::string WallCollection::finish() {
   const WallSampler::Window::Result result = window_->finish();
   encoder::Profile profile(kSampleTypes);
@@ -119,8 +130,9 @@ class WallSource final : public ProfileSource {
   // The threads that are looked at, while it runs.
   std::uint64_t count() override { return sampler_.thread_count(); }
   std::string state() override { return sampler_.is_running() ? "running" : std::string(); }
-  std::unique_ptr<Collection> begin(double /*seconds*/, const Query& query) override {
-    return std::make_unique<WallCollection>(symbols_, sampler_, parse(query));
+  bool is_ready() override { return true; }
+  std::unique_ptr<Collection> begin(double seconds, const Query& query) override {
+    return std::make_unique<WallCollection>(symbols_, sampler_, parse(query), seconds);
   }
 
  private:

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <ctime>
-#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -24,15 +23,13 @@ constexpr std::int64_t kSecond = 1'000'000'000;
 // given a processor; once it has waited in between, it may be from elsewhere.
 constexpr std::int64_t kPatience = 100 * kMillisecond;
 constexpr std::int64_t kPatienceAfterWait = 20 * kMillisecond;
-// At the end of a window.
-constexpr std::int64_t kLastPatience = 20 * kMillisecond;
 constexpr std::string_view kNotKnown = "[unknown]";
 // A wake-up of our thread, with what the server does around it.
 constexpr std::int64_t kWakeUp = 20'000;
 // Between two readings of our own CPU clock, which cost as much as the looks at threads that stand still.
 constexpr int kLooksPerReading = 16;
-// Any wake-up takes a little.
-constexpr std::int64_t kLate = kMillisecond;
+// At most so long at a time at new threads: what others notice of it.
+constexpr std::int64_t kSlice = 5 * kMillisecond;
 
 // Where the one who was asked has run; nothing as long as there is no answer.
 std::optional<WallPlace> answer_of(const ThreadAsks::Ask& ask) {
@@ -46,11 +43,6 @@ std::int64_t own_cpu() {
   std::uint64_t nanos = 0;
   static_cast<void>(safe::read_cpu_clock(CLOCK_THREAD_CPUTIME_ID, nanos));
   return static_cast<std::int64_t>(nanos);
-}
-
-void pause_a_moment() {
-  const timespec moment{0, kMillisecond};
-  safe::sys::call(SYS_nanosleep, reinterpret_cast<long>(&moment), 0);
 }
 
 template <typename Value>
@@ -68,39 +60,11 @@ WallSampler::~WallSampler() {
   stop();
 }
 
-WallSampler::Window::~Window() {
-  sampler_.close(*this);
-}
-
-WallSampler::Window::Result WallSampler::Window::finish() {
-  sampler_.list();
-  const std::int64_t end = monotonic_nanos();
-  sampler_.settle_all(end);
-  result_.nanos = end - begin_;
-  while (!sampler_.asked_.empty()) {
-    const bool is_late = monotonic_nanos() >= end + kLastPatience;
-    sampler_.collect_answers(is_late);
-    if (!sampler_.asked_.empty()) pause_a_moment();
-  }
-  return std::move(result_);
-}
-
-std::unique_ptr<WallSampler::Window> WallSampler::open(std::int64_t period, bool by_tid) {
-  // std::make_unique cannot see the constructor.
-  std::unique_ptr<Window> window(new Window(*this, period, by_tid));
-  const bool is_first = !is_running();
-  window->begin_ = monotonic_nanos();
-  if (!is_first) settle_all(window->begin_);
-  windows_.push_back(window.get());
-  if (is_first) start(window->begin_);
-  next_tick_ = pace_.next(monotonic_nanos(), this->period());
-  return window;
-}
-
 void WallSampler::start(std::int64_t now) {
   pace_.begin(now);
   listed_at_ = now;
   list();
+  begin_round();
 }
 
 void WallSampler::stop() {
@@ -109,34 +73,29 @@ void WallSampler::stop() {
   threads_.clear();
   round_.clear();
   asked_.clear();
-}
-
-void WallSampler::close(const Window& window) {
-  std::erase(windows_, &window);
-  if (windows_.empty()) stop();
-}
-
-std::int64_t WallSampler::period() const {
-  return std::accumulate(
-      windows_.begin(), windows_.end(), windows_.front()->period_,
-      [](std::int64_t least, const Window* window) { return std::min(least, window->period_); });
+  newborn_.clear();
 }
 
 double WallSampler::tend() {
   pace_.spend(kWakeUp);
-  if (const std::int64_t late = monotonic_nanos() - next_tick_; late >= 0) {
-    note_late(late);
-    tick();
-    next_tick_ = pace_.next(monotonic_nanos(), period());
+  if (const std::int64_t late = monotonic_nanos() - next_tick_; late >= 0 || !newborn_.empty()) {
+    for (Window* window : windows_) window->note_late(late);
+    if (newborn_.empty()) {
+      tick();
+    } else {
+      look_at_newborn();
+    }
+    set_next_tick();
   }
   // Not 0, which means "not again".
   return static_cast<double>(std::max<std::int64_t>(next_tick_ - monotonic_nanos(), 1)) /
          static_cast<double>(kSecond);
 }
 
-void WallSampler::note_late(std::int64_t late) {
-  if (late < kLate) return;
-  for (Window* window : windows_) window->result_.late += late;
+// New threads are looked at as soon as others have been served.
+void WallSampler::set_next_tick() {
+  const std::int64_t now = monotonic_nanos();
+  next_tick_ = newborn_.empty() ? pace_.next(now, period()) : now;
 }
 
 void WallSampler::tick() {
@@ -146,10 +105,11 @@ void WallSampler::tick() {
     const std::int64_t now = own_cpu();
     pace_.spend(now - std::exchange(cpu, now));
   };
-  collect_answers(false);
+  collect_answers();
   if (round_.empty() && pace_.may_look()) {
     list();
     cpu = own_cpu();  // list() has paid for itself
+    begin_round();
   }
   for (int unpaid = 0; !round_.empty() && pace_.may_look();) {
     const auto thread = threads_.find(round_.back());
@@ -169,7 +129,7 @@ void WallSampler::list() {
   const std::int64_t between = threads_.empty() ? listed_at_ : listed_at_ + (now - listed_at_) / 2;
   listed_at_ = now;
   for (auto& [tid, thread] : threads_) thread.was_listed = false;
-  newborn_.clear();
+  const std::size_t known_newborn = newborn_.size();
   const pid_t own = safe::sys::gettid();
   for (const pid_t tid : list_threads()) {
     if (tid == own) continue;
@@ -183,18 +143,34 @@ void WallSampler::list() {
   for (auto& [tid, thread] : threads_)
     if (!thread.was_listed) end_thread(thread, between);
   std::erase_if(threads_, [](const auto& entry) { return !entry.second.was_listed; });
-  if (!newborn_.empty() || wants_slots_) {
+  if (newborn_.size() > known_newborn || wants_slots_) {
     looker_.find_slots();
     wants_slots_ = false;
   }
+  for (std::size_t i = known_newborn; i < newborn_.size(); ++i)
+    threads_.emplace(newborn_[i], newborn(newborn_[i], between)).first->second.is_new = true;
+  pace_.spend(own_cpu() - began);
+}
+
+// Without the new ones, which are looked at before that.
+void WallSampler::begin_round() {
   round_.clear();
-  for (const auto& [tid, thread] : threads_) round_.push_back(tid);
+  for (const auto& [tid, thread] : threads_)
+    if (!thread.is_new) round_.push_back(tid);
   shuffle(round_, pace_.random());
   for (Window* window : windows_) ++window->result_.rounds;
-  const std::int64_t listed = own_cpu();
-  pace_.spend(listed - began);
-  for (const pid_t tid : newborn_) look_at(threads_.emplace(tid, newborn(tid, between)).first->second);
-  pace_.owe(own_cpu() - listed);
+}
+
+bool WallSampler::look_at_newborn() {
+  const std::int64_t before = own_cpu();
+  const std::int64_t end = monotonic_nanos() + kSlice;
+  while (!newborn_.empty() && monotonic_nanos() < end) {
+    const auto thread = threads_.find(newborn_.back());
+    newborn_.pop_back();
+    if (thread != threads_.end() && std::exchange(thread->second.is_new, false)) look_at(thread->second);
+  }
+  pace_.owe(own_cpu() - before);
+  return !newborn_.empty();
 }
 
 WallSampler::Thread WallSampler::newborn(pid_t tid, std::int64_t born) {
@@ -274,7 +250,7 @@ void WallSampler::ask(Thread& thread) {
   thread.is_open = true;
 }
 
-void WallSampler::collect_answers(bool is_end) {
+void WallSampler::collect_answers() {
   const std::int64_t now = asked_.empty() ? 0 : monotonic_nanos();
   std::erase_if(asked_, [&](pid_t tid) {
     const auto found = threads_.find(tid);
@@ -282,17 +258,19 @@ void WallSampler::collect_answers(bool is_end) {
     Thread& thread = found->second;
     std::optional<WallPlace> place = answer_of(thread.ask);
     const std::int64_t patience = thread.is_open ? kPatience : kPatienceAfterWait;
-    if (!place && !is_end && now - thread.asked_at < patience) return false;
+    if (!place && now - thread.asked_at < patience) return false;
     settle_answer(thread, std::move(place));
     return true;
   });
 }
 
-void WallSampler::settle_answer(Thread& thread, std::optional<WallPlace> answer) {
+WallPlace WallSampler::place_without_answer(const Thread& thread) {
   const bool is_unknown = thread.is_open && thread.place.state == kUnknownState;
-  const WallPlace none =
-      is_unknown ? WallPlace{kUnknownState, kNotKnown, {}} : WallPlace{kRunningState, kNoAnswer, {}};
-  const WallPlace& place = answer ? *answer : none;
+  return is_unknown ? WallPlace{kUnknownState, kNotKnown, {}} : WallPlace{kRunningState, kNoAnswer, {}};
+}
+
+void WallSampler::settle_answer(Thread& thread, std::optional<WallPlace> answer) {
+  const WallPlace place = answer ? std::move(*answer) : place_without_answer(thread);
   ThreadAsks::give_up(std::exchange(thread.ask, {}));
   for (const Stay& stay : thread.owed) charge(thread, place, stay);
   thread.owed.clear();
@@ -320,25 +298,16 @@ void WallSampler::stay_until(Thread& thread, std::int64_t until) {
   }
 }
 
-void WallSampler::charge(const Thread& thread, const WallPlace& place, const Stay& stay) {
-  for (Window* window : windows_) {
-    const std::int64_t nanos = stay.to - std::max(stay.from, window->begin_);
-    if (nanos <= 0) continue;
-    window->result_.table.add(place, thread.name, window->by_tid_ ? thread.tid : 0, {stay.looks, nanos});
-  }
-}
-
 void WallSampler::end_thread(Thread& thread, std::int64_t at) {
   stay_until(thread, std::max(at, thread.looked_at));
   if (thread.ask.place != nullptr) settle_answer(thread, answer_of(thread.ask));
 }
 
-void WallSampler::settle_all(std::int64_t now) {
-  for (auto& [tid, thread] : threads_) {
-    thread.named_at = 0;
-    refresh_name(thread, now);
-    stay_until(thread, now);
-  }
+// Its newest name goes with what is charged.
+void WallSampler::settle(Thread& thread, std::int64_t until) {
+  thread.named_at = 0;
+  refresh_name(thread, monotonic_nanos());
+  stay_until(thread, until);
 }
 
 }  // namespace profagent::service

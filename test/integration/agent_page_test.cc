@@ -117,6 +117,14 @@ TEST_CASE("a profile's state, its timers and its signal are those of now") {
   CHECK(metrics(victim).at("profagent_cpu_timers") == 0);
 }
 
+TEST_CASE("a profile that is being taken is ready for the next request") {
+  Victim victim("idle_threads");
+  Connection connection(victim.unix_address());
+  connection.send(to_bytes({.target = "/debug/pprof/wall?seconds=60"}));
+  REQUIRE(eventually([&] { return agent_page(victim)["profiles"]["wall"] == "running"; }));
+  CHECK(metrics(victim).at("profagent_profile_ready{profile=\"wall\"}") == 1);
+}
+
 TEST_CASE("what is lost is counted for people and for Prometheus alike") {
   // Deeper than is kept: a truncation for each block.
   Victim victim("deep", {"100"}, {{"PROFAGENT_MEM_PROFILE_RATE", "1"}, {"PROFAGENT_STACK_DEPTH", "20"}});

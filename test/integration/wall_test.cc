@@ -4,7 +4,6 @@
 #include <csignal>
 #include <map>
 #include <memory>
-#include <sstream>
 #include <thread>
 #include <tuple>
 
@@ -113,14 +112,16 @@ TEST_CASE("two wall profiles at the same time have each their own window") {
 
 TEST_CASE("looks that could not be made in time are told, and no time is missing") {
   Victim victim("stands");
-  InBackground waiting(victim, kWall + "1");
+  InBackground waiting(victim, kWall + "2");
   REQUIRE(eventually([&] { return takes_wall(victim); }));
   victim.process().signal(SIGSTOP);
   std::this_thread::sleep_for(std::chrono::milliseconds(500));
   victim.process().signal(SIGCONT);
   const Profile profile = waiting.profile();
   CHECK(late_of(profile) > 400);
-  CHECK(wall_nanos(profile.in("f2")) == 50 * profile.message().duration_nanos());
+  // Each of them runs for a moment when it is let go on, and may be seen doing so.
+  CAPTURE(described(profile));
+  CHECK(wall_nanos(profile.of_thread("stander")) == 100 * profile.message().duration_nanos());
 }
 
 TEST_CASE("a client that leaves ends the wall profile, and the next one gets its own") {
@@ -149,28 +150,34 @@ TEST_CASE("what is no number of seconds means thirty, for a wall profile too") {
   CHECK(victim.get("/debug/pprof/wall?seconds=3601").status == 400);
 }
 
-TEST_CASE("no wait is interrupted or shortened, no transfer cut, under a wall profile", "[D1][D2]") {
+TEST_CASE("no wait is interrupted or shortened, no transfer cut, under a wall profile and snapshots",
+          "[D1][D2]") {
+  const auto wall_comes_first = GENERATE(true, false);
+  CAPTURE(wall_comes_first);
   Victim victim("cpu_waits");
-  const Profile profile = victim.profile(kWall + "4&hz=1000");
-  CHECK(broken_wall_rules(profile) == kNone);
+  auto next = std::chrono::steady_clock::now();
+  // Fifty a second, where the machine is not too busy.
+  const auto take_snapshot = [&] {
+    std::this_thread::sleep_until(next += std::chrono::milliseconds(20));
+    CHECK_FALSE(victim.profile("/debug/pprof/goroutine").samples().empty());
+  };
   std::map<bool, std::int64_t> looks;
-  for (const Sample& sample : profile.in("wait_often"))
-    looks[sample.labels.at("state") == "running"] += sample.values[0];
-  CHECK(looks[false] > 20);
-  CHECK(looks[true] > 2);
-  victim.command("report");
-  std::istringstream lines(victim.process().out());
-  std::string ready, name;
-  lines >> ready;
-  std::size_t kinds = 0;
-  for (unsigned long rounds = 0, interrupted = 0, early = 0, other = 0;
-       lines >> name >> rounds >> interrupted >> early >> other; ++kinds) {
-    CAPTURE(name);
-    CHECK(rounds > 0);
-    CHECK(interrupted == 0);
-    CHECK(early == 0);
-    CHECK(other == 0);
-  }
-  CHECK(kinds == 22);
+  const auto take_both = [&] {
+    for (int i = 0; i < 50 && !wall_comes_first; ++i) take_snapshot();
+    InBackground waiting(victim, kWall + "3&hz=1000");
+    CHECK(eventually([&] { return takes_wall(victim); }));
+    do {
+      take_snapshot();
+    } while (takes_wall(victim));
+    const Profile profile = waiting.profile();
+    for (int i = 0; i < 50 && wall_comes_first; ++i) take_snapshot();
+    CHECK(broken_wall_rules(profile) == kNone);
+    for (const Sample& sample : profile.in("wait_often"))
+      looks[sample.labels.at("state") == "running"] += sample.values[0];
+    // On a busy machine there are few, and few answers.
+    return looks[false] > 20 && looks[true] > 2;
+  };
+  CHECK(eventually(take_both));
+  CHECK(harmed_waits(victim) == kNone);
   CHECK(victim.finish().ok());
 }

@@ -106,11 +106,10 @@ std::int64_t sampled_nanos(const Profile& profile) {
 }
 
 std::vector<std::string> harmed_waits(Victim& victim) {
-  constexpr std::size_t kCalls = 22;
+  const std::size_t before = victim.process().out().size();
   victim.command("report");
-  std::istringstream lines(victim.process().out());
-  std::string ready, name;
-  lines >> ready;
+  std::istringstream lines(victim.process().out().substr(before));
+  std::string name;
   std::vector<std::string> harmed;
   std::size_t calls = 0;
   for (unsigned long rounds = 0, interrupted = 0, early = 0, other = 0;
@@ -120,7 +119,7 @@ std::vector<std::string> harmed_waits(Victim& victim) {
     harmed.push_back(name + ": " + std::to_string(interrupted) + " interrupted, " + std::to_string(early) +
                      " early, " + std::to_string(other) + " other");
   }
-  if (calls != kCalls) harmed.push_back(std::to_string(calls) + " calls");
+  if (calls != kCountedWaits) harmed.push_back(std::to_string(calls) + " calls");
   return harmed;
 }
 

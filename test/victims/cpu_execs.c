@@ -2,6 +2,7 @@
 // asks the agent's Unix socket for one (first argument), waits until there are timers, burns for some ticks,
 // and executes itself. A signal that comes late would kill the new program. Second argument: how often. With
 // a third argument it asks for where its threads stand instead, and does not wait.
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -53,7 +54,9 @@ int main(int argc, char** argv) {
   char path[108];
   snprintf(path, sizeof path, "%s/%d.sock", argv[1], (int)getpid());
   if (!ask(path, argc > 3 ? kThreads : kProfile)) {
-    say("no agent\n");
+    char line[64];
+    snprintf(line, sizeof line, "no agent: %s\n", strerrorname_np(errno));
+    say(line);
     _exit(1);
   }
   for (int i = 0; argc == 3 && i < 2000 && has_timers() == 0; ++i) usleep(500);

@@ -38,9 +38,9 @@ NOINLINE void* go_to_prison(void* unused) {
   int chosen = kNone;
   while ((chosen = __atomic_load_n(&way, __ATOMIC_ACQUIRE)) == kNone) compute_free();
   const struct sock_fprog filter = {sizeof instructions / sizeof *instructions, instructions};
-  __atomic_store_n(&way, kNone, __ATOMIC_RELEASE);
   if (chosen == kPrctl) prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
   if (chosen == kSeccomp) syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter);
+  __atomic_store_n(&way, kNone, __ATOMIC_RELEASE);
   compute_in_prison();
   return unused;
 }
@@ -65,7 +65,6 @@ int main(void) {
   while (await_command(command, sizeof command)) {
     __atomic_store_n(&way, strcmp(command, "prctl") == 0 ? kPrctl : kSeccomp, __ATOMIC_RELEASE);
     while (__atomic_load_n(&way, __ATOMIC_ACQUIRE) != kNone) usleep(1000);
-    usleep(10000);
     say("done\n");
   }
   exit(0);

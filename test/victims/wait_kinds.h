@@ -1,5 +1,6 @@
-// Every wait with a timeout that a program may be in: one function each, on things of its own. A signal with
-// a handler, SA_RESTART or not, ends most of them with EINTR (signal(7)).
+// Every wait that a program may be in: one function each, on things of its own. A signal with a handler ends
+// those with a timeout with EINTR, SA_RESTART or not, but for a few (signal(7)); those without one
+// (woken_kinds.h) only when the handler is without SA_RESTART, or in part.
 #pragma once
 
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 
 #include "test/victims/burn.h"
 #include "test/victims/kit.h"
@@ -36,9 +38,11 @@ static struct timespec deadline(clockid_t clock) {
   return (struct timespec){(time_t)(at / 1000000000u), (long)(at % 1000000000u)};
 }
 
+#include "test/victims/woken_kinds.h"
+
 // What a thread waits on; its own, so that nobody wakes another's.
 struct Things {
-  int epoll, pair[2], semaphores, queue;
+  int epoll, pair[2], semaphores;
   sem_t semaphore;
   pthread_mutex_t mutex;
   pthread_cond_t condition;
@@ -46,12 +50,12 @@ struct Things {
   mqd_t messages;
   char message[64];
   int listener;
+  struct Woken woken;
 };
 
-// Each returns the wait's errno, 0 when it ended as if something had come.
+// Each returns the wait's errno; 0 when it ended as if something had come, ETIMEDOUT when it ended as it
+// should.
 typedef int (*Wait)(struct Things* things);
-#define ERRNO_OF(call) ((call) < 0 ? errno : 0)
-
 static int by_nanosleep(struct Things* things) {
   (void)things;
   const struct timespec time = timeout();
@@ -107,6 +111,11 @@ static int by_pselect(struct Things* things) {
 static int by_epoll(struct Things* things) {
   struct epoll_event event;
   const int result = epoll_wait(things->epoll, &event, 1, kTimeout / 1000000);
+  return result == 0 ? ETIMEDOUT : ERRNO_OF(result);
+}
+static int by_epoll_pwait(struct Things* things) {
+  struct epoll_event event;
+  const int result = epoll_pwait(things->epoll, &event, 1, kTimeout / 1000000, NULL);
   return result == 0 ? ETIMEDOUT : ERRNO_OF(result);
 }
 static int by_sem_timedwait(struct Things* things) {
@@ -172,32 +181,73 @@ static int by_io_getevents(struct Things* things) {
   return result == 0 ? ETIMEDOUT : ERRNO_OF(result);
 }
 
+// For which another thread has to do something now and then.
+#define WOKEN(name)                                \
+  static int until_##name(struct Things* things) { \
+    return by_##name(&things->woken);              \
+  }
+WOKEN(msgrcv)
+WOKEN(semop)
+WOKEN(pause)
+WOKEN(read_pipe)
+WOKEN(read_eventfd)
+WOKEN(read_inotify)
+WOKEN(recv_for_ever)
+WOKEN(recv_all)
+WOKEN(waitpid)
+WOKEN(waitid)
+WOKEN(flock)
+WOKEN(file_lock)
+
+static int by_timerfd(struct Things* things) {
+  uint64_t times;
+  const struct itimerspec once = {.it_value = timeout()};
+  if (timerfd_settime(things->woken.timer, 0, &once, NULL) != 0) return errno;
+  return read(things->woken.timer, &times, sizeof times) == sizeof times ? ETIMEDOUT : errno;
+}
+
+#define ALONE NULL, NULL
 static const struct {
   const char* name;
   Wait wait;
   uint64_t shortest;  // ns
+  Wake wake, rearm;   // of those without a timeout
 } kWaits[] = {
-    {"nanosleep", by_nanosleep, kTimeout},
-    {"clock_nanosleep", by_clock_nanosleep, kTimeout},
-    {"absolute_sleep", by_absolute_sleep, kTimeout},
-    {"usleep", by_usleep, kTimeout},
-    {"sleep", by_sleep, 1000000000},
-    {"poll", by_poll, kTimeout},
-    {"ppoll", by_ppoll, kTimeout},
-    {"select", by_select, kTimeout},
-    {"pselect", by_pselect, kTimeout},
-    {"epoll_wait", by_epoll, kTimeout},
-    {"sem_timedwait", by_sem_timedwait, kTimeout},
-    {"sem_clockwait", by_sem_clockwait, kTimeout},
-    {"pthread_cond_timedwait", by_condition, kTimeout},
-    {"futex", by_futex, kTimeout},
-    {"semtimedop", by_semtimedop, kSlowTimeout - kTick},
-    {"sigtimedwait", by_sigtimedwait, kTimeout},
-    {"recv", by_recv, kSlowTimeout - kTick},
-    {"recvmmsg", by_recvmmsg, kSlowTimeout - kTick},
-    {"accept", by_accept, kSlowTimeout - kTick},
-    {"mq_timedreceive", by_mq_timedreceive, kTimeout},
-    {"io_getevents", by_io_getevents, kTimeout},
+    {"nanosleep", by_nanosleep, kTimeout, ALONE},
+    {"clock_nanosleep", by_clock_nanosleep, kTimeout, ALONE},
+    {"absolute_sleep", by_absolute_sleep, kTimeout, ALONE},
+    {"usleep", by_usleep, kTimeout, ALONE},
+    {"sleep", by_sleep, 1000000000, ALONE},
+    {"poll", by_poll, kTimeout, ALONE},
+    {"ppoll", by_ppoll, kTimeout, ALONE},
+    {"select", by_select, kTimeout, ALONE},
+    {"pselect", by_pselect, kTimeout, ALONE},
+    {"epoll_wait", by_epoll, kTimeout, ALONE},
+    {"epoll_pwait", by_epoll_pwait, kTimeout, ALONE},
+    {"sem_timedwait", by_sem_timedwait, kTimeout, ALONE},
+    {"sem_clockwait", by_sem_clockwait, kTimeout, ALONE},
+    {"pthread_cond_timedwait", by_condition, kTimeout, ALONE},
+    {"futex", by_futex, kTimeout, ALONE},
+    {"semtimedop", by_semtimedop, kSlowTimeout - kTick, ALONE},
+    {"sigtimedwait", by_sigtimedwait, kTimeout, ALONE},
+    {"recv", by_recv, kSlowTimeout - kTick, ALONE},
+    {"recvmmsg", by_recvmmsg, kSlowTimeout - kTick, ALONE},
+    {"accept", by_accept, kSlowTimeout - kTick, ALONE},
+    {"mq_timedreceive", by_mq_timedreceive, kTimeout, ALONE},
+    {"io_getevents", by_io_getevents, kTimeout, ALONE},
+    {"read_timerfd", by_timerfd, kTimeout, ALONE},
+    {"msgrcv", until_msgrcv, 0, wake_msgrcv, NULL},
+    {"semop", until_semop, 0, wake_semop, NULL},
+    {"pause", until_pause, 0, wake_pause, NULL},
+    {"read_pipe", until_read_pipe, 0, wake_read_pipe, NULL},
+    {"read_eventfd", until_read_eventfd, 0, wake_read_eventfd, NULL},
+    {"read_inotify", until_read_inotify, 0, wake_read_inotify, NULL},
+    {"recv_for_ever", until_recv_for_ever, 0, wake_recv, NULL},
+    {"recv_all", until_recv_all, 0, wake_recv, NULL},
+    {"waitpid", until_waitpid, 0, wake_child, NULL},
+    {"waitid", until_waitid, 0, wake_child, NULL},
+    {"flock", until_flock, 0, wake_flock, rearm_flock},
+    {"F_SETLKW", until_file_lock, 0, wake_file_lock, rearm_file_lock},
 };
 enum { kWaitCount = sizeof kWaits / sizeof *kWaits };
 
@@ -214,7 +264,7 @@ static int make_things(struct Things* things) {
   snprintf(name, sizeof name, "/cpu_waits-%d-%d", (int)getpid(), (int)own_tid());
   things->messages = mq_open(name, O_CREAT | O_EXCL | O_RDWR, 0600, &small);
   mq_unlink(name);
-  return socketpair(AF_UNIX, SOCK_STREAM, 0, things->pair) == 0 &&
+  return make_woken(&things->woken) && socketpair(AF_UNIX, SOCK_STREAM, 0, things->pair) == 0 &&
          setsockopt(things->pair[0], SOL_SOCKET, SO_RCVTIMEO, &slow, sizeof slow) == 0 &&
          epoll_ctl(things->epoll, EPOLL_CTL_ADD, things->pair[0], &readable) == 0 &&
          bind(things->listener, (struct sockaddr*)&nowhere, sizeof nowhere) == 0 &&
@@ -227,4 +277,5 @@ static int make_things(struct Things* things) {
 
 static void remove_things(const struct Things* things) {
   semctl(things->semaphores, 0, IPC_RMID);  // outlives the process otherwise
+  remove_woken(&things->woken);
 }

@@ -1,0 +1,66 @@
+// What a look from outside says of a thread that runs.
+#include "agent/service/thread_look.h"
+
+#include <atomic>
+#include <thread>
+
+#include <catch2/catch.hpp>
+
+#include "agent/safe/sys.h"
+
+namespace profagent::service {
+namespace {
+
+class Runner {
+ public:
+  Runner() : thread_([this] { run(); }) {
+    while (tid_ == 0) std::this_thread::yield();
+  }
+  ~Runner() {
+    stop_ = true;
+    thread_.join();
+  }
+  Runner(const Runner&) = delete;
+  Runner& operator=(const Runner&) = delete;
+  [[nodiscard]] pid_t tid() const { return tid_; }
+
+ private:
+  void run() {
+    tid_ = safe::sys::gettid();
+    while (!stop_) {
+    }
+  }
+  std::atomic<pid_t> tid_{0};
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+// As after a walk of a thread that has gone on meanwhile, and after an earlier look at it.
+TEST_CASE("of a thread that runs nothing is kept that was found when it waited") {
+  const Runner runner;
+  ThreadLooker looker;
+  looker.find_slots();
+  StackPool stacks;
+  static_cast<void>(stacks.add({}));
+  const safe::Pc pcs[] = {0x1000, 0x2000};
+  ThreadRow row;
+  row.tid = runner.tid();
+  row.state = "mutex";
+  row.kind = safe::WaitKind::kMutex;
+  row.system_call = 202;
+  row.stack = stacks.add(pcs);
+  row.object = &row;
+  row.waiting_frame = 1;
+  row.holder = 77;
+  REQUIRE(looker.look_at(row, stacks) == ThreadLooker::Look::kRunning);
+  CHECK(row.state.empty());
+  CHECK(row.kind == safe::WaitKind::kNone);
+  CHECK(row.system_call == -1);
+  CHECK(stacks[row.stack].empty());
+  CHECK(row.object == nullptr);
+  CHECK(row.waiting_frame == 0);
+  CHECK(row.holder == 0);
+}
+
+}  // namespace
+}  // namespace profagent::service
