@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <threads.h>
 
-#include "hooks/export.h"
+#include "hooks/entries.h"
 #include "hooks/real.h"
 #include "hooks/waiting.h"
 
@@ -59,197 +59,164 @@ template <auto& real, auto& call, typename... Arguments>
 
 }  // namespace
 
-extern "C" {
+namespace watched {
 
-PROFAGENT_EXPORT(read)
 ssize_t read(int descriptor, void* buffer, std::size_t size) {
   return wait_in<WaitKind::kIo, real::read>(nullptr, descriptor, buffer, size);
 }
 
-PROFAGENT_EXPORT(recv)
 ssize_t recv(int descriptor, void* buffer, std::size_t size, int flags) {
   if ((flags & MSG_DONTWAIT) != 0) return real::recv(descriptor, buffer, size, flags);
   return wait_in<WaitKind::kIo, real::recv>(nullptr, descriptor, buffer, size, flags);
 }
 
-PROFAGENT_EXPORT(recvfrom)
 ssize_t recvfrom(int descriptor, void* buffer, std::size_t size, int flags, sockaddr* address,
                  socklen_t* length) {
   if ((flags & MSG_DONTWAIT) != 0) return real::recvfrom(descriptor, buffer, size, flags, address, length);
   return wait_in<WaitKind::kIo, real::recvfrom>(nullptr, descriptor, buffer, size, flags, address, length);
 }
 
-PROFAGENT_EXPORT(recvmsg)
 ssize_t recvmsg(int descriptor, msghdr* message, int flags) {
   if ((flags & MSG_DONTWAIT) != 0) return real::recvmsg(descriptor, message, flags);
   return wait_in<WaitKind::kIo, real::recvmsg>(nullptr, descriptor, message, flags);
 }
 
-PROFAGENT_EXPORT(accept)
 int accept(int descriptor, sockaddr* address, socklen_t* length) {
   return wait_in<WaitKind::kIo, real::accept>(nullptr, descriptor, address, length);
 }
 
-PROFAGENT_EXPORT(accept4)
 int accept4(int descriptor, sockaddr* address, socklen_t* length, int flags) {
   return wait_in<WaitKind::kIo, real::accept4>(nullptr, descriptor, address, length, flags);
 }
 
-PROFAGENT_EXPORT(connect)
 int connect(int descriptor, const sockaddr* address, socklen_t length) {
   return wait_in<WaitKind::kIo, real::connect>(nullptr, descriptor, address, length);
 }
 
-PROFAGENT_EXPORT(poll)
 int poll(pollfd* entries, nfds_t count, int timeout) {
   if (timeout == 0) return real::poll(entries, count, timeout);
   return wait_in<WaitKind::kIo, real::poll>(nullptr, entries, count, timeout);
 }
 
-PROFAGENT_EXPORT(ppoll)
 int ppoll(pollfd* entries, nfds_t count, const timespec* timeout, const sigset_t* mask) {
   return wait_in<WaitKind::kIo, real::ppoll>(nullptr, entries, count, timeout, mask);
 }
 
-PROFAGENT_EXPORT(select)
 int select(int count, fd_set* readable, fd_set* writable, fd_set* special, timeval* timeout) {
   return wait_in<WaitKind::kIo, real::select>(nullptr, count, readable, writable, special, timeout);
 }
 
-PROFAGENT_EXPORT(pselect)
 int pselect(int count, fd_set* readable, fd_set* writable, fd_set* special, const timespec* timeout,
             const sigset_t* mask) {
   return wait_in<WaitKind::kIo, real::pselect>(nullptr, count, readable, writable, special, timeout, mask);
 }
 
-PROFAGENT_EXPORT(epoll_wait)
 int epoll_wait(int descriptor, epoll_event* events, int count, int timeout) {
   if (timeout == 0) return real::epoll_wait(descriptor, events, count, timeout);
   return wait_in<WaitKind::kIo, real::epoll_wait>(nullptr, descriptor, events, count, timeout);
 }
 
-PROFAGENT_EXPORT(epoll_pwait)
 int epoll_pwait(int descriptor, epoll_event* events, int count, int timeout, const sigset_t* mask) {
   if (timeout == 0) return real::epoll_pwait(descriptor, events, count, timeout, mask);
   return wait_in<WaitKind::kIo, real::epoll_pwait>(nullptr, descriptor, events, count, timeout, mask);
 }
 
-PROFAGENT_EXPORT(nanosleep)
 int nanosleep(const timespec* time, timespec* rest) {
   return sleep_in<real::nanosleep, nanosleep_with_rest>(time, rest);
 }
 
-PROFAGENT_EXPORT(clock_nanosleep)
 int clock_nanosleep(clockid_t clock, int flags, const timespec* time, timespec* rest) {
   return sleep_in<real::clock_nanosleep, clock_nanosleep_with_rest>(clock, flags, time, rest);
 }
 
-PROFAGENT_EXPORT(usleep)
 int usleep(unsigned int microseconds) {
+  // Under that name stands a function that is not libc's.
+  if (entry::nanosleep != nanosleep) return wait_in<WaitKind::kSleep, real::usleep>(nullptr, microseconds);
   return sleep_in<real::usleep, usleep_with_rest>(microseconds);
 }
 
-PROFAGENT_EXPORT(sleep)
 unsigned int sleep(unsigned int seconds) {
   return wait_in<WaitKind::kSleep, real::sleep>(nullptr, seconds);
 }
 
-PROFAGENT_EXPORT(thrd_sleep)
 int thrd_sleep(const timespec* time, timespec* rest) {
   return sleep_in<real::thrd_sleep, thrd_sleep_with_rest>(time, rest);
 }
 
-PROFAGENT_EXPORT(pause)
 int pause() {
   return wait_in<WaitKind::kSleep, real::pause>(nullptr);
 }
 
-PROFAGENT_EXPORT(sigsuspend)
 int sigsuspend(const sigset_t* mask) {
   return wait_in<WaitKind::kSleep, real::sigsuspend>(nullptr, mask);
 }
 
-PROFAGENT_EXPORT(wait)
 pid_t wait(int* status) {
   return wait_in<WaitKind::kSleep, real::wait>(nullptr, status);
 }
 
-PROFAGENT_EXPORT(waitpid)
 pid_t waitpid(pid_t pid, int* status, int options) {
   if ((options & WNOHANG) != 0) return real::waitpid(pid, status, options);
   return wait_in<WaitKind::kSleep, real::waitpid>(nullptr, pid, status, options);
 }
 
-PROFAGENT_EXPORT(waitid)
 int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
   if ((options & WNOHANG) != 0) return real::waitid(type, id, info, options);
   return wait_in<WaitKind::kSleep, real::waitid>(nullptr, type, id, info, options);
 }
 
-PROFAGENT_EXPORT(wait4)
 pid_t wait4(pid_t pid, int* status, int options, rusage* usage) {
   if ((options & WNOHANG) != 0) return real::wait4(pid, status, options, usage);
   return wait_in<WaitKind::kSleep, real::wait4>(nullptr, pid, status, options, usage);
 }
 
-PROFAGENT_EXPORT(readv)
 ssize_t readv(int descriptor, const iovec* parts, int count) {
   return wait_in<WaitKind::kIo, real::readv>(nullptr, descriptor, parts, count);
 }
 
-PROFAGENT_EXPORT(recvmmsg)
 int recvmmsg(int descriptor, mmsghdr* messages, unsigned int count, int flags, timespec* timeout) {
   if ((flags & MSG_DONTWAIT) != 0) return real::recvmmsg(descriptor, messages, count, flags, timeout);
   return wait_in<WaitKind::kIo, real::recvmmsg>(nullptr, descriptor, messages, count, flags, timeout);
 }
 
-PROFAGENT_EXPORT(epoll_pwait2)
 int epoll_pwait2(int descriptor, epoll_event* events, int count, const timespec* timeout,
                  const sigset_t* mask) {
   return wait_in<WaitKind::kIo, real::epoll_pwait2>(nullptr, descriptor, events, count, timeout, mask);
 }
 
-PROFAGENT_EXPORT(flock)
 int flock(int descriptor, int operation) {
   if ((operation & LOCK_NB) != 0) return real::flock(descriptor, operation);
   return wait_in<WaitKind::kIo, real::flock>(nullptr, descriptor, operation);
 }
 
-PROFAGENT_EXPORT(msgrcv)
 ssize_t msgrcv(int queue, void* message, std::size_t size, long type, int flags) {
   if ((flags & IPC_NOWAIT) != 0) return real::msgrcv(queue, message, size, type, flags);
   return wait_in<WaitKind::kIo, real::msgrcv>(nullptr, queue, message, size, type, flags);
 }
 
-PROFAGENT_EXPORT(semop)
 int semop(int set, sembuf* operations, std::size_t count) {
   return wait_in<WaitKind::kSemaphore, real::semop>(nullptr, set, operations, count);
 }
 
-PROFAGENT_EXPORT(semtimedop)
 int semtimedop(int set, sembuf* operations, std::size_t count, const timespec* timeout) {
   return wait_in<WaitKind::kSemaphore, real::semtimedop>(nullptr, set, operations, count, timeout);
 }
 
-PROFAGENT_EXPORT(wait3)
 pid_t wait3(int* status, int options, rusage* usage) {
   if ((options & WNOHANG) != 0) return real::wait3(status, options, usage);
   return wait_in<WaitKind::kSleep, real::wait3>(nullptr, status, options, usage);
 }
 
 // What _FORTIFY_SOURCE makes of them.
-PROFAGENT_EXPORT(__read_chk)
 ssize_t __read_chk(int descriptor, void* buffer, std::size_t size, std::size_t room) {
   return wait_in<WaitKind::kIo, real::__read_chk>(nullptr, descriptor, buffer, size, room);
 }
 
-PROFAGENT_EXPORT(__recv_chk)
 ssize_t __recv_chk(int descriptor, void* buffer, std::size_t size, std::size_t room, int flags) {
   if ((flags & MSG_DONTWAIT) != 0) return real::__recv_chk(descriptor, buffer, size, room, flags);
   return wait_in<WaitKind::kIo, real::__recv_chk>(nullptr, descriptor, buffer, size, room, flags);
 }
 
-PROFAGENT_EXPORT(__recvfrom_chk)
 ssize_t __recvfrom_chk(int descriptor, void* buffer, std::size_t size, std::size_t room, int flags,
                        sockaddr* address, socklen_t* length) {
   if ((flags & MSG_DONTWAIT) != 0)
@@ -258,18 +225,16 @@ ssize_t __recvfrom_chk(int descriptor, void* buffer, std::size_t size, std::size
                                                       length);
 }
 
-PROFAGENT_EXPORT(__poll_chk)
 int __poll_chk(pollfd* entries, nfds_t count, int timeout, std::size_t room) {
   if (timeout == 0) return real::__poll_chk(entries, count, timeout, room);
   return wait_in<WaitKind::kIo, real::__poll_chk>(nullptr, entries, count, timeout, room);
 }
 
-PROFAGENT_EXPORT(__ppoll_chk)
 int __ppoll_chk(pollfd* entries, nfds_t count, const timespec* timeout, const sigset_t* mask,
                 std::size_t room) {
   return wait_in<WaitKind::kIo, real::__ppoll_chk>(nullptr, entries, count, timeout, mask, room);
 }
 
-}  // extern "C"
+}  // namespace watched
 
 }  // namespace profagent::hooks

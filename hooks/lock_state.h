@@ -27,10 +27,11 @@ constexpr int kShared = 128;
   return !safe::equals<0>(mutex->__data.__lock);
 }
 
-// glibc 2.36's pthread_mutex_trylock() on a robust mutex that cannot be recovered answers so, but leaves it
-// taken: the next lock() would wait for ever. So a robust one is not tried.
-[[nodiscard]] inline bool may_be_tried(const pthread_mutex_t* mutex) noexcept {
-  return (mutex->__data.__kind & mutex_bits::kRobust) == 0;
+// Taken without a wait, and nobody has come since: its unlock will wake nobody, for those who wait sleep
+// since before, or are on their way. Only libc's plain mutexes say so.
+[[nodiscard]] inline bool wakes_nobody(const pthread_mutex_t* mutex) noexcept {
+  constexpr int kTakenAlone = 1;
+  return (mutex->__data.__kind & ~mutex_bits::kType) == 0 && safe::equals<kTakenAlone>(mutex->__data.__lock);
 }
 
 // Whether who waits for the lock waits in this process: others' unlocks are not seen. glibc marks every
@@ -72,11 +73,11 @@ constexpr int kShared = 128;
 }
 
 // C11's is the same under another name.
-[[nodiscard]] inline const pthread_mutex_t* state_of(const pthread_mutex_t* mutex) noexcept {
+[[nodiscard]] inline pthread_mutex_t* mutex_of(pthread_mutex_t* mutex) noexcept {
   return mutex;
 }
-[[nodiscard]] inline const pthread_mutex_t* state_of(const mtx_t* mutex) noexcept {
-  return reinterpret_cast<const pthread_mutex_t*>(mutex);
+[[nodiscard]] inline pthread_mutex_t* mutex_of(mtx_t* mutex) noexcept {
+  return reinterpret_cast<pthread_mutex_t*>(mutex);
 }
 
 }  // namespace profagent::hooks

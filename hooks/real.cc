@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include "agent/safe/elf_lookup.h"
+#include "hooks/entries.h"
 #include "hooks/fallbacks.h"
 
 namespace profagent::hooks {
@@ -17,15 +18,30 @@ namespace {
 #include "hooks/table.def"
 #undef PROFAGENT_HOOK
 
-void* next_definition(const char* name, bool optional) {
+struct Definition {
+  const link_map* object = nullptr;  // null: not known, or there is none
+  void* function = nullptr;
+};
+
+Definition next_definition(const char* name, bool optional) {
   const link_map* own = safe::own_object();
   // Loaded into another namespace (dlmopen). What may be missing is not asked for: a miss allocates, and
   // malloc is what is being resolved.
-  if (own == nullptr) return optional ? nullptr : dlsym(RTLD_NEXT, name);
+  if (own == nullptr) return {nullptr, optional ? nullptr : dlsym(RTLD_NEXT, name)};
   // After us; or, when the program was linked with the agent behind libc, before us.
   const link_map* definer = safe::find_definer(own->l_next, name);
   if (definer == nullptr) definer = safe::find_definer(safe::first_object(), name);
-  return definer == nullptr || definer == own ? nullptr : safe::find_function(*definer, name);
+  if (definer == nullptr || definer == own) return {};
+  return {definer, safe::find_function(*definer, name)};
+}
+
+// Whether it does what libc's function of that name does: it is libc's, or stands in for it. That is what
+// libraries are preloaded for which no other names as needed, and sanitizers' libraries. All others have
+// their names for their own use.
+bool acts_for_libc(const Definition& definition, const link_map* libc) {
+  if (definition.object == nullptr || definition.object == libc) return true;
+  return !safe::is_needed(*definition.object) ||
+         safe::find_function(*definition.object, "__sanitizer_print_stack_trace") != nullptr;
 }
 
 // A store that another thread's call may overlap: it sees the stub or the function, and both are right.
@@ -45,10 +61,18 @@ namespace real {
 #undef PROFAGENT_HOOK
 
 void resolve() noexcept {
+  const link_map* libc = safe::find_definer(safe::first_object(), "gnu_get_libc_version");
 #define PROFAGENT_OLD_HOOK(function, name, version, result, parameters, arguments) \
   set<std::add_pointer_t<result parameters>>(function, dlvsym(RTLD_NEXT, #name, version), nullptr);
-#define PROFAGENT_HOOK(name, result, parameters, arguments, fallback) \
-  set<std::add_pointer_t<result parameters>>(name, next_definition(#name, fallback != nullptr), fallback);
+#define PROFAGENT_HOOK(name, result, parameters, arguments, fallback)                                    \
+  set<std::add_pointer_t<result parameters>>(name, next_definition(#name, fallback != nullptr).function, \
+                                             fallback);
+#define PROFAGENT_WAIT_HOOK(name, result, parameters, arguments)                 \
+  {                                                                              \
+    const Definition next = next_definition(#name, false);                       \
+    set<std::add_pointer_t<result parameters>>(name, next.function, nullptr);    \
+    set(entry::name, nullptr, acts_for_libc(next, libc) ? watched::name : name); \
+  }
 #include "hooks/table.def"
 #undef PROFAGENT_HOOK
 }

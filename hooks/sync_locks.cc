@@ -6,6 +6,7 @@
 
 #include "hooks/export.h"
 #include "hooks/real.h"
+#include "hooks/unrecoverable.h"
 #include "hooks/waiting.h"
 
 namespace profagent::hooks {
@@ -14,24 +15,24 @@ using safe::WaitKind;
 
 namespace {
 
-// A mutex that seemed to be taken, or any while waits are measured, so that none is missed. Only EBUSY says
-// that it is taken: EOWNERDEAD has taken it.
-template <auto& real, auto& real_try, int kBusy, typename Mutex, typename... Arguments>
-[[gnu::always_inline]] inline int try_and_wait(Mutex* mutex, Arguments... arguments) {
-  if (may_be_tried(state_of(mutex))) [[likely]] {
-    if (const int tried = real_try(mutex); tried != kBusy) [[likely]]
-      return tried;
-  } else if (!is_taken(state_of(mutex))) {
-    return real(mutex, arguments...);
-  }
-  return wait_for_lock<WaitKind::kMutex, real>(mutex, arguments...);
+// A try that did not get the mutex. Only EBUSY says that it is taken: EOWNERDEAD has taken it.
+template <auto& real, int kBusy, typename Mutex, typename... Arguments>
+[[gnu::noinline]] int wait_after_try(Mutex* mutex, int tried, Arguments... arguments) {
+  if (tried == kBusy) return wait_for_lock<WaitKind::kMutex, real>(mutex, arguments...);
+  if (tried == ENOTRECOVERABLE) give_back_unrecoverable(mutex_of(mutex));
+  return tried;
 }
 
-// One that looks free is locked at once: should another thread be faster, the wait shows as a futex'.
+// One that looks free is locked at once: should another thread be faster, the wait shows as a futex'. While
+// waits are measured each is tried, so that none is missed.
 template <auto& real, auto& real_try, int kBusy, typename Mutex, typename... Arguments>
 [[gnu::always_inline]] inline int lock_mutex(Mutex* mutex, Arguments... arguments) {
-  if (safe::contention_recorder.is_timing() || is_taken(state_of(mutex))) [[unlikely]]
-    return try_and_wait<real, real_try, kBusy>(mutex, arguments...);
+  if (safe::contention_recorder.is_timing() || is_taken(mutex_of(mutex))) [[unlikely]] {
+    const int tried = real_try(mutex);
+    if (tried == 0) [[likely]]
+      return 0;
+    return wait_after_try<real, kBusy>(mutex, tried, arguments...);
+  }
   return real(mutex, arguments...);
 }
 
@@ -42,14 +43,14 @@ template <auto& real, typename... Arguments>
 
 template <auto& real, typename Mutex>
 [[gnu::noinline]] int unlock_and_charge(Mutex* mutex) {
-  if (!safe::lock_waiters.may_have(mutex) || !is_private(state_of(mutex)) || !gives_back(state_of(mutex)))
-    return real(mutex);
+  if (!has_to_charge(mutex_of(mutex))) return real(mutex);
   return unlock_watched<WaitKind::kMutex, real>(mutex);
 }
 
+// While nobody watches locks, nobody is entered as a waiter for one.
 template <auto& real, typename Mutex>
 [[gnu::always_inline]] inline int unlock_mutex(Mutex* mutex) {
-  if (safe::contention_recorder.is_watching_locks() && safe::lock_waiters.is_anybody_waiting()) [[unlikely]]
+  if (safe::lock_waiters.is_anybody_waiting()) [[unlikely]]
     return unlock_and_charge<real>(mutex);
   return real(mutex);
 }
@@ -66,12 +67,14 @@ template <auto& real, auto& real_try, typename... Arguments>
 }
 
 [[gnu::noinline]] int unlock_and_charge_rwlock(pthread_rwlock_t* lock) {
-  if (!safe::lock_waiters.may_have(lock) || !is_private(lock)) return real::pthread_rwlock_unlock(lock);
+  if (!safe::contention_recorder.is_watching_locks() || !safe::lock_waiters.may_have(lock) ||
+      !is_private(lock))
+    return real::pthread_rwlock_unlock(lock);
   return unlock_watched<WaitKind::kRwlock, real::pthread_rwlock_unlock>(lock);
 }
 
 int unlock_rwlock(pthread_rwlock_t* lock) {
-  if (safe::contention_recorder.is_watching_locks() && safe::lock_waiters.is_anybody_waiting()) [[unlikely]]
+  if (safe::lock_waiters.is_anybody_waiting()) [[unlikely]]
     return unlock_and_charge_rwlock(lock);
   return real::pthread_rwlock_unlock(lock);
 }
@@ -80,9 +83,35 @@ int unlock_rwlock(pthread_rwlock_t* lock) {
 
 extern "C" {
 
+// Jumped to by pthread_mutex_lock(), so that its caller is the program's.
+[[gnu::used, gnu::visibility("hidden")]] int profagent_wait_after_try(pthread_mutex_t* mutex, int tried) {
+  return wait_after_try<real::pthread_mutex_lock, EBUSY>(mutex, tried);
+}
+
+// lock_mutex() as above, without what a compiler adds to keep a pointer over a call: of all hooks, this is
+// the one that programs call most often.
 PROFAGENT_EXPORT(pthread_mutex_lock)
-int pthread_mutex_lock(pthread_mutex_t* mutex) {
-  return lock_pthread_mutex<real::pthread_mutex_lock>(mutex);
+__attribute__((naked)) int pthread_mutex_lock(pthread_mutex_t* /*mutex*/) {
+  asm("cmpb $0, %[timing]\n\t"
+      "jne 1f\n\t"
+      "cmpl $0, (%%rdi)\n\t"
+      "jne 1f\n\t"
+      "jmp *%[lock]\n"
+      "1:\n\t"
+      "push %%rdi\n\t"
+      ".cfi_adjust_cfa_offset 8\n\t"
+      "call *%[attempt]\n\t"
+      "pop %%rdi\n\t"
+      ".cfi_adjust_cfa_offset -8\n\t"
+      "test %%eax, %%eax\n\t"
+      "jne 2f\n\t"
+      "ret\n"
+      "2:\n\t"
+      "mov %%eax, %%esi\n\t"
+      "jmp profagent_wait_after_try"
+      :
+      : [timing] "m"(safe::contention_recorder.timing), [lock] "m"(real::pthread_mutex_lock),
+        [attempt] "m"(real::pthread_mutex_trylock));
 }
 
 PROFAGENT_EXPORT(pthread_mutex_timedlock)

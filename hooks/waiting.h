@@ -76,6 +76,16 @@ template <safe::WaitKind kind, auto& real, typename Lock, typename... Arguments>
                                                              arguments...);
 }
 
+// Whether the thread that is about to unlock `mutex` has kept others waiting. One that has locked it just
+// now, past those who were woken for it, leaves a few microseconds of theirs to the next: on a lock that is
+// taken again and again at once, to charge each would take longer than it has the lock.
+[[nodiscard]] inline bool has_to_charge(const pthread_mutex_t* mutex) noexcept {
+  if (!safe::contention_recorder.is_watching_locks()) return false;
+  const bool is_due =
+      wakes_nobody(mutex) ? safe::lock_waiters.may_be_due(mutex) : safe::lock_waiters.may_have(mutex);
+  return is_due && is_private(mutex) && gives_back(mutex);
+}
+
 template <safe::WaitKind kind, auto& real, typename Lock>
 [[gnu::noinline]] auto unlock_watched(Lock* lock) {
   if (!is_outside()) return real(lock);
@@ -111,8 +121,7 @@ template <auto& real, typename Cond, typename Mutex, typename... Arguments>
   const auto function = reinterpret_cast<safe::Pc>(real);
   const safe::Wait unlock{safe::WaitKind::kMutex, mutex, function, caller};
   const safe::Wait wait{safe::WaitKind::kCond, cond, function, caller};
-  if (safe::contention_recorder.is_watching_locks() && safe::lock_waiters.may_have(mutex) &&
-      is_private(state_of(mutex)) && gives_back(state_of(mutex))) {
+  if (has_to_charge(mutex_of(mutex))) {
     if (const safe::Charge charge = before_unlock(unlock); charge.nanos != 0) record_unlock(unlock, charge);
   }
   const WaitBegin begin = begin_wait(wait, Entered::kWhileHoldersAreTold);

@@ -48,6 +48,11 @@ long                   rustc                rustc
 long                   chromium             chromium
 long                   chromium-driver      chromedriver
 long                   gdb                  gdb
+long                   libc6-dbg
+long                   libgsl-dbg
+long                   coinor-libipopt1v5-dbg
+long                   libmonosgen-2.0-1-dbg
+long                   librados2-dbg
 test,demo              redis-server         redis-server
 test,demo              redis-tools          redis-benchmark
 test,demo              golang-go            go

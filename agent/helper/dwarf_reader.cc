@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <span>
 #include <utility>
 
@@ -11,7 +12,9 @@
 #include <link.h>
 #include <unistd.h>
 
+#include "agent/helper/disjoint_ranges.h"
 #include "agent/helper/line_folders.h"
+#include "agent/helper/sort_runs.h"
 
 namespace profagent::helper {
 
@@ -29,13 +32,25 @@ void on_error(void* /*data*/, const char* /*message*/, int error) {
   if (error == ENOMEM || error == EMFILE || error == ENFILE) _exit(1);
 }
 
+// For what libbacktrace calls: it is C, and no exception gets past it.
+template <typename Body>
+auto or_end(Body body) noexcept {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    _exit(1);
+  }
+}
+
 int add_frame(void* data, std::uintptr_t /*pc*/, const char* file, int line, const char* function) {
   auto& chain = *static_cast<service::line_wire::Chain*>(data);
   if (file == nullptr && function == nullptr) return 0;
-  chain.push_back({.function = function == nullptr ? std::string_view() : function,
-                   .file = file == nullptr ? std::string_view() : file,
-                   .line = line > 0 ? static_cast<std::uint32_t>(line) : 0});
-  return chain.size() == service::line_wire::kMaxDepth ? 1 : 0;
+  return or_end([&] {
+    chain.push_back({.function = function == nullptr ? std::string_view() : function,
+                     .file = file == nullptr ? std::string_view() : file,
+                     .line = line > 0 ? static_cast<std::uint32_t>(line) : 0});
+    return chain.size() == service::line_wire::kMaxDepth ? 1 : 0;
+  });
 }
 
 }  // namespace
@@ -87,23 +102,15 @@ using Compare = int (*)(const void*, const void*);
 void __real_backtrace_qsort(  // NOLINT(bugprone-reserved-identifier)
     void* entries, std::size_t count, std::size_t size, Compare compare);
 
-// libbacktrace looks for the functions at an address among ranges that are sorted by their begin, and gives
-// up at the first that ends too early. Compilers write empty ranges in the middle of others; so they are
-// replaced before, by copies of what is there anyway. Its other tables do not have twice the same word.
 void __wrap_backtrace_qsort(  // NOLINT(bugprone-reserved-identifier)
     void* entries, std::size_t count, std::size_t size, Compare compare) {
-  struct Range {
-    std::uint64_t begin;
-    std::uint64_t end;
-    const void* owner;
-  };
-  if (size != sizeof(Range)) return __real_backtrace_qsort(entries, count, size, compare);
-  const std::span ranges(static_cast<Range*>(entries), count);
-  const auto is_empty = [](const Range& range) { return range.begin == range.end; };
-  const auto some = std::ranges::find_if_not(ranges, is_empty);
-  if (some != ranges.end()) std::ranges::replace_if(ranges, is_empty, Range(*some));
-  // Twice as fast as its own, for nearly all that it sorts.
-  std::ranges::sort(ranges, [compare](const Range& a, const Range& b) { return compare(&a, &b) < 0; });
+  // Units, functions and lines have three words; of those with the same begin only lines are not sorted by
+  // the second one.
+  if (size != sizeof(OwnedRange)) return __real_backtrace_qsort(entries, count, size, compare);
+  const std::span table(static_cast<OwnedRange*>(entries), count);
+  sort_runs(table, [compare](const OwnedRange& a, const OwnedRange& b) { return compare(&a, &b) < 0; });
+  constexpr OwnedRange kShort{0, 1, nullptr}, kLong{0, 2, nullptr};
+  if (compare(&kLong, &kShort) < 0) make_disjoint(table);
 }
 
 int __real_backtrace_dwarf_add(  // NOLINT(bugprone-reserved-identifier)
@@ -116,9 +123,11 @@ int __wrap_backtrace_dwarf_add(  // NOLINT(bugprone-reserved-identifier)
   DwarfSections better = *sections;
   if (sections->size[kLine] != 0 && sections->size[kLineTexts] != 0) {
     // Read as long as the process lives.
-    const auto* const kept = new LineSections(with_absolute_folders(
-        std::as_bytes(std::span(sections->data[kLine], sections->size[kLine])),
-        {reinterpret_cast<const char*>(sections->data[kLineTexts]), sections->size[kLineTexts]}));
+    const auto* const kept = or_end([sections] {
+      return new LineSections(with_joined_folders(
+          std::as_bytes(std::span(sections->data[kLine], sections->size[kLine])),
+          {reinterpret_cast<const char*>(sections->data[kLineTexts]), sections->size[kLineTexts]}));
+    });
     better.data[kLine] = reinterpret_cast<const unsigned char*>(kept->lines.data());
     better.data[kLineTexts] = reinterpret_cast<const unsigned char*>(kept->texts.data());
     better.size[kLineTexts] = kept->texts.size();

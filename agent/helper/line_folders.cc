@@ -61,6 +61,14 @@ class Cursor {
   bool failed_ = false;
 };
 
+// A compiler that was told to call its working folder "." (-ffile-prefix-map, as Debian's packages are built)
+// has written so in front of all other folders below it. Those are relative to the same as the first one.
+bool is_whole(std::string_view folder, std::string_view base) {
+  if (folder.starts_with('/') || base.empty()) return true;
+  return !base.starts_with('/') &&
+         (folder == "." || (folder.starts_with("./") && !folder.starts_with("./..")));
+}
+
 class Rewriter {
  public:
   Rewriter(std::span<const std::byte> lines, std::string_view texts)
@@ -97,7 +105,7 @@ class Rewriter {
       const std::string folder(result_.texts.c_str() + place);
       if (i == 0) {
         base = folder;
-      } else if (!folder.starts_with('/') && base.starts_with('/')) {
+      } else if (!is_whole(folder, base)) {
         const std::uint32_t better = place_of(std::string(base).append("/").append(folder));
         std::memcpy(result_.lines.data() + at, &better, sizeof(better));
       }
@@ -116,7 +124,7 @@ class Rewriter {
 
 }  // namespace
 
-LineSections with_absolute_folders(std::span<const std::byte> lines, std::string_view texts) {
+LineSections with_joined_folders(std::span<const std::byte> lines, std::string_view texts) {
   return Rewriter(lines, texts).run();
 }
 

@@ -1,4 +1,5 @@
-// The helper process: one request after the other, until the agent goes away or has nothing to ask.
+// The helper process: one request after the other. When it may have no more memory it ends, and the agent
+// goes on without.
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
@@ -7,6 +8,7 @@
 #include <ctime>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
@@ -40,8 +42,6 @@ constexpr int kSocket = STDIN_FILENO;
 constexpr int kWrongUse = 2;
 // The agent ends a helper sooner; this is for agents that cannot any more.
 constexpr int kIdleMillis = 30'000;
-// Of private memory. Files are mapped, and do not count.
-constexpr rlim_t kMaxMemory = rlim_t{2} << 30;
 constexpr int kNiceness = 10;  // as our thread in a program that is not nice itself
 // How often it is looked whether the agent is still there.
 constexpr suseconds_t kWatchMicros = 200'000;
@@ -71,14 +71,12 @@ void settle() {
 
   const rlimit no_core = {.rlim_cur = 0, .rlim_max = 0};
   setrlimit(RLIMIT_CORE, &no_core);
-  rlimit memory = {};
-  getrlimit(RLIMIT_DATA, &memory);
-  memory.rlim_cur = std::min(memory.rlim_max, kMaxMemory);
-  setrlimit(RLIMIT_DATA, &memory);
-  // Of the program's own choice; a file is mapped whole.
-  getrlimit(RLIMIT_AS, &memory);
-  memory.rlim_cur = memory.rlim_max;
-  setrlimit(RLIMIT_AS, &memory);
+  // Of the program's own choice; a file is mapped whole. What may be had of other memory the agent has
+  // decided.
+  rlimit mapped = {};
+  getrlimit(RLIMIT_AS, &mapped);
+  mapped.rlim_cur = mapped.rlim_max;
+  setrlimit(RLIMIT_AS, &mapped);
   const sched_param no_priority = {};
   sched_setscheduler(0, SCHED_BATCH, &no_priority);
   setpriority(PRIO_PROCESS, 0, std::max(kNiceness, getpriority(PRIO_PROCESS, 0)));
@@ -183,19 +181,11 @@ bool answer(const wire::Request& request, DwarfReader& reader) {
   return send_packet(writer.finish());
 }
 
-}  // namespace
-
-int symbolize() {
-  int type = 0;
-  socklen_t size = sizeof(type);
-  if (getsockopt(kSocket, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_SEQPACKET) return kWrongUse;
-  // The hooks lie in front of our own calls.
-  safe::thread_state.is_agent = true;
-  settle();
+// Until the agent goes away or has nothing to ask.
+int serve() {
   if (!send_packet({reinterpret_cast<const std::byte*>(wire::kHello.data()),
                     reinterpret_cast<const std::byte*>(wire::kHello.data() + wire::kHello.size())}))
     return 0;
-
   Readers readers;
   std::vector<std::byte> room(wire::kMaxPacket);
   for (;;) {
@@ -209,6 +199,22 @@ int symbolize() {
     if (!request || received->file < 0) return 1;
     DwarfReader* const reader = readers.reader_of(received->file, request->path);
     if (reader == nullptr || !answer(*request, *reader)) return 1;
+  }
+}
+
+}  // namespace
+
+int symbolize() {
+  int type = 0;
+  socklen_t size = sizeof(type);
+  if (getsockopt(kSocket, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_SEQPACKET) return kWrongUse;
+  // The hooks lie in front of our own calls.
+  safe::thread_state.is_agent = true;
+  settle();
+  try {
+    return serve();
+  } catch (const std::bad_alloc&) {
+    return 1;
   }
 }
 

@@ -55,7 +55,7 @@ void record(ContentionBuckets& buckets, ContentionKey key, const Wait& wait, std
 }  // namespace
 
 void ContentionRecorder::update() noexcept {
-  timing_.store(block_rate() > 0 || mutex_fraction() > 0, std::memory_order_relaxed);
+  timing.store(block_rate() > 0 || mutex_fraction() > 0, std::memory_order_relaxed);
   watching_locks_.store(mutex_fraction() > 0 || label_holders_.load(std::memory_order_relaxed),
                         std::memory_order_relaxed);
 }

@@ -57,8 +57,9 @@ class ContentionRecorder {
   [[nodiscard]] std::int64_t mutex_fraction() const noexcept {
     return mutex_fraction_.load(std::memory_order_relaxed);
   }
-  // Somebody wants to know how long waits last.
-  [[nodiscard]] bool is_timing() const noexcept { return is_set(timing_); }
+  // Somebody wants to know how long waits last. Read only, but by its name from assembly.
+  std::atomic<bool> timing{false};
+  [[nodiscard]] bool is_timing() const noexcept { return is_set(timing); }
   // Somebody wants to know who waits for a lock when it is unlocked.
   [[nodiscard]] bool is_watching_locks() const noexcept { return is_set(watching_locks_); }
 
@@ -83,7 +84,6 @@ class ContentionRecorder {
 
   std::atomic<std::int64_t> block_rate_{0};
   std::atomic<std::int64_t> mutex_fraction_{0};
-  std::atomic<bool> timing_{false};
   std::atomic<bool> watching_locks_{false};
   std::atomic<bool> label_locks_{false};
   std::atomic<bool> label_holders_{false};

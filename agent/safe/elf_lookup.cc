@@ -144,6 +144,15 @@ void* address_of(const link_map& object, const ElfW(Sym) & symbol) {
   return reinterpret_cast<void* (*)()>(address)();
 }
 
+// Behind the last slash.
+const char* base_name(const char* path) {
+  const char* base = path;
+  for (; *path != '\0'; ++path) {
+    if (*path == '/') base = path + 1;
+  }
+  return base;
+}
+
 }  // namespace
 
 const link_map* first_object() noexcept {
@@ -174,6 +183,23 @@ const link_map* find_definer(const link_map* from, const char* name) noexcept {
     if (find_function(*object, name) != nullptr) return object;
   }
   return nullptr;
+}
+
+bool is_needed(const link_map& object) noexcept {
+  const char* name = base_name(object.l_name);
+  const char* strings = tables_of(object).strings;
+  for (const ElfW(Dyn)* entry = object.l_ld; strings != nullptr && entry->d_tag != DT_NULL; ++entry) {
+    if (entry->d_tag == DT_SONAME) name = base_name(strings + entry->d_un.d_val);
+  }
+  for (const link_map* user = first_object(); user != nullptr; user = user->l_next) {
+    strings = tables_of(*user).strings;
+    if (strings == nullptr) continue;
+    for (const ElfW(Dyn)* entry = user->l_ld; entry->d_tag != DT_NULL; ++entry) {
+      if (entry->d_tag == DT_NEEDED && std::strcmp(base_name(strings + entry->d_un.d_val), name) == 0)
+        return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace profagent::safe

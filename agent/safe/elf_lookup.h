@@ -20,4 +20,7 @@ namespace profagent::safe {
 // The first object from `from` on that defines the function; nullptr when none does.
 [[nodiscard]] const link_map* find_definer(const link_map* from, const char* name) noexcept;
 
+// Whether any object was linked with it, by name: else it was preloaded.
+[[nodiscard]] bool is_needed(const link_map& object) noexcept;
+
 }  // namespace profagent::safe

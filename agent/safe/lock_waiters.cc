@@ -51,6 +51,12 @@ constexpr std::uint64_t time_since_base(std::uint64_t word, Nanos now) noexcept 
   return (full_units << kBaseUnitBits | (static_cast<std::uint64_t>(now) & kInUnit)) >> kTimeUnitBits;
 }
 
+// Some 10 us. Nothing depends on how long exactly.
+constexpr std::uint64_t kBriefTicks = 1 << 15;
+inline std::uint64_t read_ticks() noexcept {
+  return __builtin_ia32_rdtsc();
+}
+
 }  // namespace
 
 // Each half by itself: a mixture of two states is refused by the exchange.
@@ -118,6 +124,20 @@ bool LockWaiters::may_have(const void* lock) const noexcept {
   if (lines == nullptr) return false;
   for (const Entry& entry : lines[line_of(lock)].entries) {
     if (is_of(__atomic_load_n(&entry.lock, __ATOMIC_RELAXED), lock)) return true;
+  }
+  return false;
+}
+
+bool LockWaiters::may_be_due(const void* lock) const noexcept {
+  const Line* lines = lines_.load(std::memory_order_acquire);
+  if (lines == nullptr) return false;
+  const std::size_t line = line_of(lock);
+  const Released* released = released_.load(std::memory_order_relaxed) + line * kPerLine;
+  for (std::size_t i = 0; i < kPerLine; ++i) {
+    if (!is_of(__atomic_load_n(&lines[line].entries[i].lock, __ATOMIC_RELAXED), lock)) continue;
+    // Of processors that do not agree it may be any number; then the next is due, or this one is.
+    const std::uint64_t ticks = read_ticks() - released[i].last_ticks.load(std::memory_order_relaxed);
+    if (ticks >= kBriefTicks) return true;
   }
   return false;
 }
@@ -198,6 +218,7 @@ Nanos LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept, const 
         released.last_by.store(kNoStack, std::memory_order_relaxed);
       }
       released.last_at.store(now, std::memory_order_relaxed);
+      released.last_ticks.store(read_ticks(), std::memory_order_relaxed);
       break;
     }
   }

@@ -48,6 +48,9 @@ class LockWaiters {
   // False: nobody who began to wait for `lock` before this call has to be charged to anybody.
   [[nodiscard]] bool may_have(const void* lock) const noexcept;
 
+  // As may_have(), and nobody has taken over what they waited within the last few microseconds, about.
+  [[nodiscard]] bool may_be_due(const void* lock) const noexcept;
+
   // The stack of the one who releases a lock; asked for only when somebody waits.
   struct Releaser {
     StackId (*stack)(const void* argument) noexcept = nullptr;  // null: nobody wants to know
@@ -79,6 +82,7 @@ class LockWaiters {
   };
   // Beside an entry. Written by who is about to release the lock, so as a rule by one thread at a time.
   struct Released {
+    std::atomic<std::uint64_t> last_ticks;  // the processor's, which cost less than a clock
     std::atomic<Nanos> last_at;
     std::atomic<Nanos> longest_at;
     std::atomic<Nanos> longest;  // how long it was held while others waited

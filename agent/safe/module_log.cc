@@ -9,6 +9,7 @@
 
 #include "agent/safe/arena.h"
 #include "agent/safe/counters.h"
+#include "agent/safe/image_print.h"
 #include "agent/safe/sys.h"
 
 namespace profagent::safe {
@@ -34,11 +35,12 @@ const ElfW(Ehdr) * find_header(std::uintptr_t start, std::uintptr_t load_bias) {
   return nullptr;
 }
 
-// Finds NT_GNU_BUILD_ID in the mapped notes of a loaded module. The module is alive: one of its functions is
-// on the caller's stack.
-void copy_build_id(SeenModule& module, std::uintptr_t load_bias) {
+// Finds NT_GNU_BUILD_ID in the mapped notes of a loaded module, and what stands in for it. The module is
+// alive: one of its functions is on the caller's stack.
+void copy_identity(SeenModule& module, std::uintptr_t load_bias) {
   const ElfW(Ehdr)* header = find_header(module.start, load_bias);
   if (header == nullptr) return;
+  module.print = image_print(header);
   const auto base = reinterpret_cast<std::uintptr_t>(header);
   const auto* segments = reinterpret_cast<const ElfW(Phdr)*>(base + header->e_phoff);
   for (std::size_t i = 0; i < header->e_phnum; ++i) {
@@ -69,7 +71,8 @@ void copy_build_id(SeenModule& module, std::uintptr_t load_bias) {
 
 bool same_module(const SeenModule& a, const SeenModule& b) {
   return a.start == b.start && a.end == b.end && a.build_id_size == b.build_id_size &&
-         std::memcmp(a.build_id, b.build_id, a.build_id_size) == 0 && std::strcmp(a.path, b.path) == 0;
+         std::memcmp(a.build_id, b.build_id, a.build_id_size) == 0 && a.print == b.print &&
+         std::strcmp(a.path, b.path) == 0;
 }
 
 }  // namespace
@@ -100,7 +103,7 @@ SeenModule* ModuleLog::add(Pc pc, std::uint32_t unloads) noexcept {
   module.start = reinterpret_cast<std::uintptr_t>(found.dlfo_map_start);
   module.end = reinterpret_cast<std::uintptr_t>(found.dlfo_map_end);
   module.path = found.dlfo_link_map->l_name;
-  copy_build_id(module, found.dlfo_link_map->l_addr);
+  copy_identity(module, found.dlfo_link_map->l_addr);
 
   for (std::uint32_t i = size(); i-- > 0;) {
     SeenModule* known = modules_[i].load(std::memory_order_acquire);
@@ -127,6 +130,7 @@ SeenModule* ModuleLog::add(Pc pc, std::uint32_t unloads) noexcept {
   entry->start = module.start;
   entry->end = module.end;
   entry->path = path;
+  entry->print = module.print;
   entry->build_id_size = module.build_id_size;
   std::memcpy(entry->build_id, module.build_id, sizeof(module.build_id));
   entry->seen_at.store(unloads, std::memory_order_relaxed);

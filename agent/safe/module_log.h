@@ -19,6 +19,7 @@ struct SeenModule {
   const char* path = nullptr;  // a copy of ours; "" for the main executable
   std::uint32_t build_id_size = 0;
   std::byte build_id[kMaxBuildId] = {};
+  std::uint64_t print = 0;  // see image_print(); 0: not known
   // The unload_count at which the module was last seen to be loaded.
   std::atomic<std::uint32_t> seen_at{0};
 };

@@ -6,6 +6,8 @@
 
 #include <elf.h>
 
+#include "agent/safe/image_print.h"
+
 namespace profagent::service {
 
 namespace {
@@ -75,6 +77,12 @@ std::string build_id_of_image(const Bytes& image, std::span<const ElfSegment> se
     if (!id.empty()) return id;
   }
   return {};
+}
+
+std::uint64_t print_of_file(const Bytes& file) {
+  std::array<std::byte, safe::kImagePrintBytes> page{};
+  file.read(0, page);
+  return safe::image_print(page.data());
 }
 
 }  // namespace profagent::service

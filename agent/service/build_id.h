@@ -1,4 +1,5 @@
-// The GNU build id: the identity of what was linked, whatever the file is called and wherever it lies.
+// The GNU build id: the identity of what was linked, whatever the file is called and wherever it lies. And
+// what stands in for it when there is none.
 #pragma once
 
 #include <cstddef>
@@ -16,5 +17,8 @@ namespace profagent::service {
 [[nodiscard]] std::string build_id_of_file(const Bytes& file, std::span<const ElfSegment> segments,
                                            std::span<const ElfSection> sections);
 [[nodiscard]] std::string build_id_of_image(const Bytes& image, std::span<const ElfSegment> segments);
+
+// Of the first bytes; see safe::image_print().
+[[nodiscard]] std::uint64_t print_of_file(const Bytes& file);
 
 }  // namespace profagent::service

@@ -30,7 +30,8 @@ bool is_running(const FileBytes& file, const Image& image) {
   if (!image.build_id.empty()) {
     return build_id_of_file(file, read_segments(file), {}) == image.build_id;
   }
-  if (image.live && image.header != 0) return same_headers(file, MemoryBytes(image.header));
+  if (!image.live) return image.print != 0 && print_of_file(file) == image.print;
+  if (image.header != 0) return same_headers(file, MemoryBytes(image.header));
   // Overlay file systems report other numbers in maps than in stat; then we rather show no names.
   return image.inode == 0 || (file.identity().inode == image.inode && file.identity().device == image.device);
 }
@@ -75,9 +76,18 @@ std::optional<DebugLink> read_debug_link(const Bytes& file, std::span<const ElfS
   return link;
 }
 
+// A link may lead to a stripped file: Debian's have the name of the library itself.
+bool is_stripped(const FileBytes& file, std::span<const ElfSection> sections) {
+  return find_section(sections, SHT_SYMTAB) == nullptr &&
+         find_section(file, sections, ".debug_info") == nullptr &&
+         find_section(file, sections, ".zdebug_info") == nullptr;
+}
+
 // The build id decides when both have one.
 bool belongs(const FileBytes& debug, const Image& image, std::optional<std::uint32_t> expected) {
-  const std::string build_id = build_id_of_file(debug, {}, read_sections(debug));
+  const std::vector<ElfSection> sections = read_sections(debug);
+  if (is_stripped(debug, sections)) return false;
+  const std::string build_id = build_id_of_file(debug, {}, sections);
   if (!build_id.empty() && !image.build_id.empty()) return build_id == image.build_id;
   return expected && debug.identity().size <= kMaxChecksummed && checksum(debug) == *expected;
 }
@@ -93,6 +103,7 @@ std::unique_ptr<FileBytes> open_if_belongs(const std::string& path, const Image&
 
 std::string identity_of(const Image& image) {
   if (!image.build_id.empty()) return image.build_id;
+  if (!image.live) return image.path + "\ngone\n" + std::to_string(image.print);
   std::string identity =
       image.path + '\n' + std::to_string(image.device) + '\n' + std::to_string(image.inode);
   if (const auto file = FileBytes::identify(image.path.c_str())) {

@@ -1,6 +1,6 @@
 // Finds the files that name an image's functions: its own, if it still is what runs, and a separate debug
-// file. Nothing is believed because of its path: a file is taken when its build id, or else its checksum or
-// its headers, agree.
+// file. Nothing is believed because of its path: a file is taken when its build id, or else its checksum, its
+// headers, or for a library that is gone its first page, agree.
 #pragma once
 
 #include <memory>

@@ -45,16 +45,17 @@ std::unique_ptr<FileBytes> FileBytes::open(const char* path, Links links) {
   // O_NONBLOCK: opening a pipe that has taken the file's place must not wait for a writer.
   int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
   if (links == Links::kRefuse) flags |= O_NOFOLLOW;
-  const long descriptor = sys::call(SYS_openat, AT_FDCWD, reinterpret_cast<long>(path), flags);
-  if (descriptor < 0) return nullptr;
+  // What may throw comes before there is something to close.
+  std::unique_ptr<FileBytes> file(new FileBytes(path));
+  file->descriptor_ = static_cast<int>(sys::call(SYS_openat, AT_FDCWD, reinterpret_cast<long>(path), flags));
+  if (file->descriptor_ < 0) return nullptr;
 
   struct stat status {};
-  if (sys::call(SYS_fstat, descriptor, reinterpret_cast<long>(&status)) != 0 || !S_ISREG(status.st_mode)) {
-    sys::call(SYS_close, descriptor);
+  if (sys::call(SYS_fstat, file->descriptor_, reinterpret_cast<long>(&status)) != 0 ||
+      !S_ISREG(status.st_mode))
     return nullptr;
-  }
-  const FileIdentity identity = identity_of(status);
-  return std::unique_ptr<FileBytes>(new FileBytes(static_cast<int>(descriptor), path, identity));
+  file->identity_ = identity_of(status);
+  return file;
 }
 
 std::optional<FileIdentity> FileBytes::identify(const char* path) {
@@ -66,7 +67,7 @@ std::optional<FileIdentity> FileBytes::identify(const char* path) {
 }
 
 FileBytes::~FileBytes() {
-  sys::call(SYS_close, descriptor_);
+  if (descriptor_ >= 0) sys::call(SYS_close, descriptor_);
 }
 
 std::size_t FileBytes::read(std::uint64_t offset, std::span<std::byte> to) const noexcept {

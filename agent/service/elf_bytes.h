@@ -66,10 +66,9 @@ class FileBytes final : public Bytes {
   [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
 
  private:
-  FileBytes(int descriptor, const char* path, const FileIdentity& identity)
-      : descriptor_(descriptor), path_(path), identity_(identity) {}
+  explicit FileBytes(const char* path) : path_(path) {}
 
-  int descriptor_;
+  int descriptor_ = -1;
   std::string path_;
   FileIdentity identity_;
 };

@@ -23,6 +23,8 @@ constexpr std::uint32_t kLastFd = ~0U;
 constexpr long kPreferredFd = 1000;
 // How many numbers stay free above a moved one when the limit is low.
 constexpr long kHeadroom = 10;
+// Of numbers that are closed without knowing whether they are open: a limit may be a billion.
+constexpr rlim64_t kMostNumbers = 1 << 20;
 
 template <typename T>
 long address_of(T* pointer) noexcept {
@@ -41,9 +43,9 @@ bool for_each_gap(std::span<const int> sorted, Close close) noexcept {
   return close(next, kLastFd);
 }
 
-// Copies and closes in one step: on new kernels what is closed is not even copied.
-bool unshare_by_close_range(std::span<const int> sorted) noexcept {
-  long flags = CLOSE_RANGE_UNSHARE;
+// With CLOSE_RANGE_UNSHARE it copies and closes in one step: on new kernels what is closed is not even
+// copied.
+bool close_ranges(std::span<const int> sorted, long flags) noexcept {
   return for_each_gap(sorted, [&](std::uint32_t first, std::uint32_t last) {
     const long result = sys::call(SYS_close_range, first, last, flags);
     flags = 0;
@@ -60,15 +62,14 @@ struct DirectoryEntry {
   char name[1];
 };
 
-// Before Linux 5.9: the table is already our own; walks the list of what is open.
-void close_listed(std::span<const int> sorted) noexcept {
+// Walks the list of what is open. False without /proc.
+bool close_listed(std::span<const int> sorted) noexcept {
   const long folder =
       sys::call(SYS_openat, AT_FDCWD, address_of("/proc/thread-self/fd"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return;
-  alignas(DirectoryEntry) char buffer[4096];
-  for (;;) {
-    const long got = sys::call(SYS_getdents64, folder, address_of(buffer), sizeof(buffer));
-    if (got <= 0) break;
+  if (folder < 0) return false;
+  alignas(DirectoryEntry) char buffer[4096] = {};
+  long got = 0;
+  while ((got = sys::call(SYS_getdents64, folder, address_of(buffer), sizeof(buffer))) > 0) {
     for (long at = 0; at < got;) {
       const auto* entry = reinterpret_cast<const DirectoryEntry*>(buffer + at);
       at += entry->length;
@@ -82,6 +83,20 @@ void close_listed(std::span<const int> sorted) noexcept {
     }
   }
   sys::call(SYS_close, folder);
+  return got == 0;
+}
+
+void close_numbers(std::span<const int> sorted) noexcept {
+  rlimit64 limit = {};
+  if (sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, address_of(&limit)) != 0) return;
+  const auto last = static_cast<int>(std::min<rlim64_t>(limit.rlim_cur, kMostNumbers));
+  for (int number = 0; number < last; ++number)
+    if (!std::binary_search(sorted.begin(), sorted.end(), number)) sys::call(SYS_close, number);
+}
+
+// Before Linux 5.9.
+void close_one_by_one(std::span<const int> sorted) noexcept {
+  if (!close_listed(sorted)) close_numbers(sorted);
 }
 
 // The lowest free number comes first, so opening until 2 is passed fills 0 to 2.
@@ -106,12 +121,16 @@ bool take_own_fd_table(std::span<const int> keep, bool keep_stderr) noexcept {
   if (keep_stderr) sorted[count++] = 2;
   std::sort(sorted, sorted + count);
   const std::span<const int> kept(sorted, count);
-  if (!unshare_by_close_range(kept)) {
+  if (!close_ranges(kept, CLOSE_RANGE_UNSHARE)) {
     if (sys::call(SYS_unshare, CLONE_FILES) < 0) return false;
-    close_listed(kept);
+    close_one_by_one(kept);
   }
   fill_standard_descriptors();
   return true;
+}
+
+void close_other_fds(std::span<const int> sorted) noexcept {
+  if (!close_ranges(sorted, 0)) close_one_by_one(sorted);
 }
 
 int move_fd_high(int fd) noexcept {

@@ -12,6 +12,10 @@ namespace profagent::service {
 // becomes stdout. False: the kernel refuses (a seccomp filter); nothing has changed.
 [[nodiscard]] bool take_own_fd_table(std::span<const int> keep, bool keep_stderr) noexcept;
 
+// Closes all descriptors but `sorted`, which ascend. The table must be the caller's own. System calls alone,
+// also on a small stack, so a process that shares our memory may call it before it executes another program.
+void close_other_fds(std::span<const int> sorted) noexcept;
+
 // Moves a descriptor above the numbers that programs look at; returns the old one when there is no room.
 [[nodiscard]] int move_fd_high(int fd) noexcept;
 

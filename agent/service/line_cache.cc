@@ -49,10 +49,13 @@ std::string_view LineCache::Texts::keep(std::string_view text, std::size_t& byte
   return *known_.emplace(place, text.size()).first;
 }
 
-void LineCache::add(ImageLines& image, std::uint64_t address, const line_wire::Chain& chain) {
+bool LineCache::add(ImageLines& image, std::uint64_t address, const line_wire::Chain& chain) {
+  // What comes with one packet is small against it.
+  if (bytes_ > kMostBytes) return false;
   const auto [entry, is_new] = image.by_address.try_emplace(address);
   if (is_new) bytes_ += kElementBytes;
-  if (chain.empty()) return;
+  if (chain.empty()) return true;
+  if (texts_ == nullptr) texts_ = std::make_shared<Texts>();
   auto kept = std::make_shared<KeptChain>();
   kept->texts = texts_;
   kept->chain.reserve(chain.size());
@@ -68,13 +71,14 @@ void LineCache::add(ImageLines& image, std::uint64_t address, const line_wire::C
     equal = std::shared_ptr<const LineChain>(std::move(kept), lines);
   }
   entry->second = equal;
+  return true;
 }
 
-void LineCache::clear() {
+void LineCache::clear() noexcept {
   images_.clear();
   // Not clear(), which keeps the table.
   decltype(by_hash_)().swap(by_hash_);
-  texts_ = std::make_shared<Texts>();
+  texts_.reset();
   bytes_ = 0;
 }
 

@@ -28,17 +28,19 @@ struct ImageLines {
 
 class LineCache {
  public:
-  // About ten thousand addresses that have nothing in common, several times as many of one program.
+  // Of what is kept from one request to the next: about ten thousand addresses that have nothing in common,
+  // several times as many of one program.
   static constexpr std::size_t kMaxBytes = 4UL << 20;
-
-  LineCache() { clear(); }
+  // At no time more: what a helper says is all that a request needs, or more than it was asked for.
+  static constexpr std::size_t kMostBytes = 32UL << 20;
 
   [[nodiscard]] ImageLines& of(const std::string& identity) { return images_[identity]; }
-  void add(ImageLines& image, std::uint64_t address, const line_wire::Chain& chain);
+  // False, and nothing is added, when there is no room. After an exception (no memory) it is to be cleared.
+  [[nodiscard]] bool add(ImageLines& image, std::uint64_t address, const line_wire::Chain& chain);
 
   [[nodiscard]] bool is_full() const noexcept { return bytes_ > kMaxBytes; }
   // Chains that somebody still holds stay valid.
-  void clear();
+  void clear() noexcept;
 
  private:
   // Texts never move and are forgotten only all at once.
@@ -61,8 +63,8 @@ class LineCache {
 
   std::map<std::string, ImageLines> images_;
   std::unordered_map<std::size_t, std::shared_ptr<const LineChain>> by_hash_;
-  std::shared_ptr<Texts> texts_;
-  std::size_t bytes_ = 0;  // about
+  std::shared_ptr<Texts> texts_;  // null as long as there are none
+  std::size_t bytes_ = 0;         // about
 };
 
 }  // namespace profagent::service

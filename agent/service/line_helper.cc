@@ -47,7 +47,7 @@ MonotonicNanos monotonic_now() noexcept {
   return time.tv_sec * 1'000'000'000 + time.tv_nsec;
 }
 
-std::string LineHelper::start(int library, MonotonicNanos deadline) {
+std::string LineHelper::start(int library, std::uint64_t memory, MonotonicNanos deadline) {
   end();
   if (!start_.is_over()) return "the last one has not ended yet";
   room_.resize(line_wire::kMaxPacket);
@@ -57,7 +57,7 @@ std::string LineHelper::start(int library, MonotonicNanos deadline) {
       failed < 0)
     return "no socket (" + name_of(static_cast<int>(-failed)) + ")";
   socket_ = ends[0];
-  int error = start_.begin(library, ends[1]);
+  int error = start_.begin(library, ends[1], memory);
   sys::call(SYS_close, ends[1]);
 
   std::span<const std::byte> hello;

@@ -27,9 +27,9 @@ class LineHelper {
 
   [[nodiscard]] bool is_running() const noexcept { return socket_ >= 0; }
 
-  // Runs the library in the file `library`, until `deadline` at most. Empty when it is ready, else why it is
-  // not, as the second half of a sentence.
-  std::string start(int library, MonotonicNanos deadline);
+  // Runs the library in the file `library`, with `memory` bytes at most; waits until `deadline`. Empty when
+  // it is ready, else why it is not, as the second half of a sentence.
+  std::string start(int library, std::uint64_t memory, MonotonicNanos deadline);
 
   // Hands over `file`, too. False when the helper is gone. Not before the last request is answered.
   bool send(const line_wire::Request& request, int file);

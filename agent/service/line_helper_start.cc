@@ -1,5 +1,6 @@
 #include "agent/service/line_helper_start.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <new>
@@ -8,9 +9,11 @@
 #include <linux/prctl.h>
 #include <sched.h>
 #include <sys/auxv.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "agent/safe/sys.h"
+#include "agent/service/fd_table.h"
 
 namespace profagent::service {
 
@@ -60,13 +63,14 @@ bool gets_orphans() noexcept {
 
 }  // namespace
 
-int HelperStart::begin(int library, int socket) noexcept {
+int HelperStart::begin(int library, int socket, std::uint64_t memory) noexcept {
   // Valgrind has no vDSO, and ends the program for a clone like ours.
   if (getauxval(AT_SYSINFO_EHDR) == 0) return ENOSYS;
   shared_.reset(new (std::nothrow) Shared);
   if (shared_ == nullptr) return ENOMEM;
   shared_->library = library;
   shared_->socket = socket;
+  shared_->memory = memory;
   shared_->program = sys::getpid();
   shared_->stays = gets_orphans();
   // A handler of the program's must not run in another process.
@@ -93,12 +97,9 @@ void HelperStart::run_between(Shared* shared) noexcept {
     shared->error = EMFILE;
     end_process();
   }
-  // Before Linux 5.9 what is closed on execution must do.
-  sys::call(SYS_close, 1);
-  sys::call(SYS_close, 2);
-  sys::call(SYS_close_range, 1, library - 1, 0);
-  sys::call(SYS_close_range, library + 1, ~0U, 0);
   shared->library = static_cast<int>(library);
+  const int kept[] = {0, shared->library};
+  close_other_fds(kept);
 
   const long helper =
       clone_process(CLONE_VFORK | SIGCHLD, shared->helper_stack + kStackBytes, run_helper, shared);
@@ -115,6 +116,12 @@ void HelperStart::run_between(Shared* shared) noexcept {
 
 void HelperStart::run_helper(Shared* shared) noexcept {
   if (shared->stays) sys::call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+  // For good: what the helper reads may have taken it over.
+  rlimit64 memory = {};
+  sys::call(SYS_prlimit64, 0, RLIMIT_DATA, 0, address_of(&memory));
+  memory.rlim_max = std::min<rlim64_t>(memory.rlim_max, shared->memory);
+  memory.rlim_cur = memory.rlim_max;
+  sys::call(SYS_prlimit64, 0, RLIMIT_DATA, address_of(&memory), 0);
   static constexpr const char* kArguments[] = {"profagent", "--symbolize", nullptr};
   static constexpr const char* kEnvironment[] = {nullptr};
   const long failed = sys::call(SYS_execveat, shared->library, address_of(""), address_of(kArguments),

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include <sys/types.h>
@@ -19,8 +20,9 @@ namespace profagent::service {
 class HelperStart {
  public:
   // Sets off the execution of `library` with --symbolize and `socket` as its standard input; nothing else of
-  // ours or of the program's reaches it. Returns 0, or an errno.
-  int begin(int library, int socket) noexcept;
+  // ours or of the program's reaches it. It gets `memory` bytes at most, the files that it maps not counted.
+  // Returns 0, or an errno.
+  int begin(int library, int socket, std::uint64_t memory) noexcept;
 
   // Why the execution failed: an errno; 0 as long as it has not.
   [[nodiscard]] int error() const noexcept { return shared_ == nullptr ? 0 : shared_->error.load(); }
@@ -47,6 +49,7 @@ class HelperStart {
     int library = -1;
     int socket = -1;
     pid_t program = 0;
+    std::uint64_t memory = 0;
     bool stays = false;
     std::atomic<int> error{0};
     std::atomic<pid_t> helper{0};

@@ -23,6 +23,7 @@ struct SeenModule {
   const char* path = nullptr;
   std::span<const std::byte> build_id;
   std::uint32_t epoch = 0;
+  std::uint64_t print = 0;  // see safe::image_print(); 0: not known
 };
 
 enum class ModuleKind : std::uint8_t {
@@ -40,6 +41,7 @@ struct Image {
   std::uintptr_t header = 0;  // where the ELF header stands in memory; 0: nowhere
   std::uintptr_t bias = 0;    // only when header != 0
   std::vector<ElfSegment> segments;
+  std::uint64_t print = 0;  // of what is not live any more
   bool main = false;
   bool live = false;
 

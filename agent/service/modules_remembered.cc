@@ -82,12 +82,15 @@ void ModuleSetBuilder::remember_one(const SeenModule& seen) {
   Image image;
   image.path = seen.path == nullptr ? "" : seen.path;
   image.build_id = build_id;
+  image.print = seen.print;
   if (image.path.starts_with('/')) {
     if (const auto file = FileBytes::open(image.path.c_str(), Links::kFollow)) {
       image.segments = read_segments(*file);
       const Span shape = span_of(image.segments);
       const bool same_shape = shape.end - shape.start == page_up(seen.end) - page_down(seen.start);
-      if (!same_shape || build_id_of_file(*file, image.segments, {}) != build_id) image.segments.clear();
+      const bool same_build = build_id.empty() ? seen.print != 0 && print_of_file(*file) == seen.print
+                                               : build_id_of_file(*file, image.segments, {}) == build_id;
+      if (!same_shape || !same_build) image.segments.clear();
     }
   }
   if (image.segments.empty()) {

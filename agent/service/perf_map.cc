@@ -7,6 +7,7 @@
 
 #include "agent/safe/sys.h"
 #include "agent/service/demangle.h"
+#include "agent/service/process_start.h"
 
 namespace profagent::service {
 
@@ -29,6 +30,14 @@ bool take_number(std::string_view& text, std::uintptr_t& number) {
 
 bool may_be_believed(const FileIdentity& identity) {
   return identity.owner == 0 || identity.owner == static_cast<std::uint64_t>(sys::call(SYS_geteuid));
+}
+
+// Both clocks are read when they tick; file systems may know only every second one.
+constexpr std::int64_t kCoarseness = 2'000'000'000;
+
+bool is_older_than_process(const FileIdentity& identity) {
+  const auto begin = process_start();
+  return begin && identity.modified_nanos < *begin - kCoarseness;
 }
 
 // Numbers 0 … size-1, from which some are taken away.
@@ -90,11 +99,17 @@ void read_perf_map(const Bytes& file, std::uint64_t size,
 
 std::vector<PerfMap::Function> PerfMap::find(std::span<const std::uintptr_t> pcs) {
   std::vector<Function> functions(pcs.size());
+  problem_.clear();
   if (pcs.empty()) return functions;
   const std::string path = path_.empty() ? "/tmp/perf-" + std::to_string(sys::getpid()) + ".map" : path_;
   const auto file = FileBytes::open(path.c_str(), Links::kRefuse);
   if (!file || !may_be_believed(file->identity())) {
     clear();
+    return functions;
+  }
+  if (is_older_than_process(file->identity())) {
+    clear();
+    problem_ = "No names of code that was made at run time: " + path + " is older than this process.";
     return functions;
   }
   if (file->identity() != identity_ || known_.size() > kMaxCached) clear();

@@ -2,10 +2,10 @@
 // with lines "START SIZE NAME", numbers in hexadecimal. Node writes one with --perf-basic-prof, Python with
 // -X perf, Java when asked (jcmd PID Compiler.perfmap). On our thread only.
 //
-// Anybody may put a file in /tmp: only a regular one is believed, that belongs to our user or root. What is
-// in it may be anything. A line takes the place of earlier ones for the addresses that it covers, so the file
-// is read from its end, and no further than until all is named; of a longer one only the last kLongestPerfMap
-// bytes.
+// Anybody may put a file in /tmp: only a regular one is believed, that belongs to our user or root, and that
+// was written since this process began: an earlier one may have had its number. What is in it may be
+// anything. A line takes the place of earlier ones for the addresses that it covers, so the file is read from
+// its end, and no further than until all is named; of a longer one only the last kLongestPerfMap bytes.
 #pragma once
 
 #include <cstddef>
@@ -58,6 +58,9 @@ class PerfMap {
 
   void clear() noexcept;
 
+  // Why the last find() knew nothing although there is a map, in one sentence; else empty.
+  [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
+
   // So far; see find().
   [[nodiscard]] std::uint64_t reads() const noexcept { return reads_; }
 
@@ -65,6 +68,7 @@ class PerfMap {
   void search(const FileBytes& file, std::vector<std::uintptr_t> pcs);
 
   std::string path_;
+  std::string problem_;
   FileIdentity identity_;  // of what known_ is from
   std::unordered_map<std::uintptr_t, Function> known_;
   std::uint64_t reads_ = 0;

@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <map>
+#include <new>
 #include <optional>
+#include <tuple>
 #include <utility>
 
-#include <sys/prctl.h>
-
-#include "agent/safe/sys.h"
-#include "agent/safe/thread_status.h"
 #include "agent/service/line_cache.h"
 #include "agent/service/line_files.h"
 #include "agent/service/line_helper.h"
@@ -20,8 +18,6 @@ namespace profagent::service {
 namespace {
 
 constexpr double kNanosPerSecond = 1e9;
-// After a helper could not be started, none is tried for so long.
-constexpr MonotonicNanos kPause = 30'000'000'000;
 // One that has said nothing for so long is in an endless loop.
 constexpr MonotonicNanos kStuck = 120'000'000'000;
 // Once may be an accident (the kernel was out of memory).
@@ -31,27 +27,6 @@ constexpr std::size_t kBatch = 256;
 
 MonotonicNanos nanos(double seconds) noexcept {
   return static_cast<MonotonicNanos>(seconds * kNanosPerSecond);
-}
-
-// Why no helper may be tried; null: nothing is against it.
-const char* objection() {
-  if (!own_thread.has_own_fd_table) return "the kernel refuses the agent a descriptor table of its own";
-  // What a program installs is there to find, and to end, programs that start others.
-  constexpr const char* kUnknown = "it is not known whose system call filter is in force";
-  safe::ThreadStatus status;
-  if (!safe::read_thread_status(safe::sys::gettid(), status))
-    return safe::sys::call(SYS_prctl, PR_GET_SECCOMP) == 0 ? nullptr : kUnknown;
-  if (status.filters == 0) return nullptr;
-  if (status.filters < 0 || own_thread.filters_at_load < 0) return kUnknown;
-  if (status.filters > own_thread.filters_at_load) return "the program has installed a system call filter";
-  return nullptr;
-}
-
-// The image that this code is in.
-const Image* own_image(const ModuleSet& modules) {
-  const auto own = reinterpret_cast<std::uintptr_t>(&objection);
-  const Module* const module = modules.find(own);
-  return module == nullptr ? nullptr : modules.image_of(*module);
 }
 
 }  // namespace
@@ -64,6 +39,7 @@ struct SourceLines::Impl {
   // Addresses of an image that are not known yet.
   struct Search {
     const Image* image;
+    unsigned crashes;
     std::uint64_t file_size;
     std::vector<std::uint64_t> addresses;  // ascending
   };
@@ -74,35 +50,46 @@ struct SourceLines::Impl {
     std::vector<std::uint64_t> addresses;
     std::size_t answered = 0;
     MonotonicNanos last_answer = 0;
+    bool is_late = false;  // somebody has waited in vain
   };
-  enum class Reading : std::uint8_t { kDone, kNotYet, kCrashed };
+  enum class Reading : std::uint8_t { kDone, kNotYet, kCrashed, kNoRoom };
 
-  LineAnswer find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs);
+  explicit Impl(LineOptions given)
+      : options(std::move(given)),
+        rules({.library = options.helper,
+               .room_root = options.room_root,
+               .pause_seconds = options.pause_seconds}) {}
+
+  LineAnswer find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs, LinePatience& patience);
   double tend();
-  void clear();
+  void clear() noexcept;
 
   std::vector<Search> searches(const std::map<const Image*, std::vector<Wanted>>& by_image);
   std::string look_for(const ModuleSet& modules, const Search& search, MonotonicNanos deadline);
+  std::string problem_of(Reading reading, const ImageLines& lines, const std::string& path);
   bool ask(const ModuleSet& modules, const LineFile& source, Pending question, MonotonicNanos deadline);
-  bool start(const ModuleSet& modules, MonotonicNanos deadline);
   Reading read_answers(MonotonicNanos deadline);
-  bool take(const line_wire::Answer& answer);
+  Reading take(const line_wire::Answer& answer);
   Reading give_up();
-  [[nodiscard]] std::string late() const;
+  std::string late();
 
   LineOptions options;
+  LineHelperRules rules;
   LineCache cache;
   LineHelper helper;
   std::optional<Pending> pending;
   std::uint32_t last_id = 0;
   MonotonicNanos last_use = 0;
-  std::string start_problem;
-  MonotonicNanos start_again_at = 0;
 };
 
-LineAnswer SourceLines::Impl::find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs) {
-  const MonotonicNanos deadline = monotonic_now() + nanos(options.patience_seconds);
-  if (cache.is_full() && !pending) cache.clear();
+LineAnswer SourceLines::Impl::find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs,
+                                   LinePatience& patience) {
+  if (patience.until == 0) {
+    patience.until = monotonic_now() + nanos(options.patience_seconds);
+    // Not between the parts of one request, which ask for the same.
+    if (cache.is_full() && !pending) cache.clear();
+  }
+  const MonotonicNanos deadline = patience.until;
   std::map<const Image*, std::vector<Wanted>> by_image;
   for (std::size_t i = 0; i < pcs.size(); ++i) {
     const Module* const module = modules.find(pcs[i]);
@@ -113,13 +100,16 @@ LineAnswer SourceLines::Impl::find(const ModuleSet& modules, std::span<const std
 
   LineAnswer answer;
   // What an earlier call had no time for may be what this one asks.
-  if (pending && read_answers(deadline) == Reading::kNotYet) answer.problem = late();
+  if (pending) {
+    const ImageLines& lines = pending->lines;
+    const std::string path = pending->path;
+    answer.problem = problem_of(read_answers(pending->is_late ? 0 : deadline), lines, path);
+  }
   if (answer.problem.empty()) {
     for (const Search& search : searches(by_image)) {
-      std::string problem = look_for(modules, search, deadline);
-      if (!problem.empty()) answer.problem = std::move(problem);
+      answer.problem = look_for(modules, search, deadline);
       // No time left, or no helper to be had.
-      if (pending || monotonic_now() < start_again_at) break;
+      if (!answer.problem.empty()) break;
     }
   }
 
@@ -135,7 +125,8 @@ LineAnswer SourceLines::Impl::find(const ModuleSet& modules, std::span<const std
   return answer;
 }
 
-// The smallest file first: the largest must not keep the others waiting.
+// The smallest file first: the largest must not keep the others waiting. Nor must one that a helper has
+// crashed with.
 std::vector<SourceLines::Impl::Search> SourceLines::Impl::searches(
     const std::map<const Image*, std::vector<Wanted>>& by_image) {
   std::vector<Search> result;
@@ -150,13 +141,14 @@ std::vector<SourceLines::Impl::Search> SourceLines::Impl::searches(
     std::sort(addresses.begin(), addresses.end());
     addresses.erase(std::unique(addresses.begin(), addresses.end()), addresses.end());
     if (const LineFile source = find_line_file(*image, options.debug_root); source.file != nullptr) {
-      result.push_back({image, source.file->identity().size, std::move(addresses)});
+      result.push_back({image, lines.crashes, source.file->identity().size, std::move(addresses)});
     } else {
       lines.has_none = true;
     }
   }
-  std::sort(result.begin(), result.end(),
-            [](const Search& a, const Search& b) { return a.file_size < b.file_size; });
+  std::sort(result.begin(), result.end(), [](const Search& a, const Search& b) {
+    return std::tie(a.crashes, a.file_size) < std::tie(b.crashes, b.file_size);
+  });
   return result;
 }
 
@@ -167,25 +159,37 @@ std::string SourceLines::Impl::look_for(const ModuleSet& modules, const Search& 
   const LineFile source = find_line_file(*search.image, options.debug_root);
   if (source.file == nullptr) return {};
   ImageLines& lines = cache.of(identity_of(*search.image));
-  std::size_t done = 0;
-  while (done < search.addresses.size()) {
+  for (std::size_t done = 0; done < search.addresses.size();) {
+    if (monotonic_now() >= deadline)
+      return "Source lines are incomplete: there was no time to read " + source.path + ". Ask again.";
     const auto batch =
         std::span(search.addresses).subspan(done, std::min(kBatch, search.addresses.size() - done));
     if (!ask(modules, source,
              {.lines = lines, .path = source.path, .addresses = {batch.begin(), batch.end()}}, deadline))
-      return "No source lines: the helper that reads them cannot be run: " + start_problem + ".";
-    switch (read_answers(deadline)) {
-      case Reading::kNotYet:
-        return late();
-      case Reading::kCrashed:
-        if (lines.crashes < kMaxCrashes) continue;
-        lines.has_none = true;
-        return "No source lines of " + source.path + ": the helper ends while it reads them.";
-      case Reading::kDone:
-        done += batch.size();
-    }
+      return "No source lines: the helper that reads them cannot be run: " + rules.problem() + ".";
+    if (const Reading reading = read_answers(deadline); reading != Reading::kDone)
+      return problem_of(reading, lines, source.path);
+    done += batch.size();
   }
   return {};
+}
+
+std::string SourceLines::Impl::problem_of(Reading reading, const ImageLines& lines, const std::string& path) {
+  switch (reading) {
+    case Reading::kDone:
+      return {};
+    case Reading::kNotYet:
+      return late();
+    case Reading::kNoRoom:
+      return "Source lines are incomplete: the agent has no memory for more of them.";
+    case Reading::kCrashed:
+      break;
+  }
+  if (lines.has_none)
+    return "No source lines of " + path + ": the helper ends while it reads them" + rules.tight_memory() +
+           ".";
+  return "Source lines are incomplete: the helper has ended while it read " + path + rules.tight_memory() +
+         ". Ask again later.";
 }
 
 bool SourceLines::Impl::ask(const ModuleSet& modules, const LineFile& source, Pending question,
@@ -193,31 +197,13 @@ bool SourceLines::Impl::ask(const ModuleSet& modules, const LineFile& source, Pe
   const line_wire::Request request{.id = ++last_id, .path = question.path, .addresses = question.addresses};
   // A second try: one that was idle for long has ended by itself.
   for (int tries = 0; tries < 2; ++tries) {
-    if (!helper.is_running() && !start(modules, deadline)) return false;
+    if (!rules.provide(helper, modules, deadline)) return false;
     if (!helper.send(request, source.file->descriptor())) continue;
     question.last_answer = monotonic_now();
     pending.emplace(std::move(question));
     return true;
   }
-  start_problem = "it has ended at once";
-  start_again_at = monotonic_now() + kPause;
-  return false;
-}
-
-bool SourceLines::Impl::start(const ModuleSet& modules, MonotonicNanos deadline) {
-  if (monotonic_now() < start_again_at) return false;
-  if (const char* const objects = objection(); objects != nullptr) {
-    start_problem = objects;
-  } else {
-    const Image* const own = own_image(modules);
-    const auto file = !options.helper.empty() ? FileBytes::open(options.helper.c_str(), Links::kFollow)
-                      : own == nullptr        ? nullptr
-                                              : open_running_file(*own);
-    start_problem = file == nullptr ? "the file of the agent's library is gone or not the same"
-                                    : helper.start(file->descriptor(), deadline);
-  }
-  if (start_problem.empty()) return true;
-  start_again_at = monotonic_now() + kPause;
+  rules.pause("it has ended at once");
   return false;
 }
 
@@ -230,33 +216,42 @@ SourceLines::Impl::Reading SourceLines::Impl::read_answers(MonotonicNanos deadli
       case LineHelper::Got::kNothingYet:
         return monotonic_now() - pending->last_answer > kStuck ? give_up() : Reading::kNotYet;
       case LineHelper::Got::kAnswer:
-        if (!take(answer)) return give_up();
+        if (const Reading reading = take(answer); reading != Reading::kDone) return reading;
     }
   }
   return Reading::kDone;
 }
 
-// False for an answer to another question.
-bool SourceLines::Impl::take(const line_wire::Answer& answer) {
+SourceLines::Impl::Reading SourceLines::Impl::take(const line_wire::Answer& answer) {
+  // To another question.
   if (answer.id != last_id || answer.first != pending->answered ||
       answer.chains.size() > pending->addresses.size() - pending->answered)
-    return false;
-  for (const line_wire::Chain& chain : answer.chains)
-    cache.add(pending->lines, pending->addresses[pending->answered++], chain);
+    return give_up();
+  for (const line_wire::Chain& chain : answer.chains) {
+    if (!cache.add(pending->lines, pending->addresses[pending->answered], chain)) {
+      helper.end();
+      pending.reset();
+      return Reading::kNoRoom;
+    }
+    ++pending->answered;
+  }
   pending->last_answer = monotonic_now();
   if (pending->answered == pending->addresses.size()) pending.reset();
-  return true;
+  return Reading::kDone;
 }
 
 SourceLines::Impl::Reading SourceLines::Impl::give_up() {
   helper.end();
-  ++pending->lines.crashes;
+  ImageLines& lines = pending->lines;
+  lines.has_none = ++lines.crashes >= kMaxCrashes;
+  rules.pause("it has ended while it read " + pending->path);
   pending.reset();
   return Reading::kCrashed;
 }
 
-std::string SourceLines::Impl::late() const {
+std::string SourceLines::Impl::late() {
   if (own_thread.is_to_stop()) return "Source lines are incomplete: the agent's thread was asked to end.";
+  pending->is_late = true;
   return "Source lines are incomplete: " + pending->path + " is still being read. Ask again.";
 }
 
@@ -269,28 +264,40 @@ double SourceLines::Impl::tend() {
   const MonotonicNanos left = last_use + nanos(options.idle_seconds) - monotonic_now();
   if (left > 0) return pending ? 1 : static_cast<double>(left) / kNanosPerSecond;
   helper.end();
+  if (cache.is_full()) clear();
   return 0;
 }
 
-void SourceLines::Impl::clear() {
+void SourceLines::Impl::clear() noexcept {
   // An answer to come would be for what is forgotten.
   if (pending) helper.end();
   pending.reset();
   cache.clear();
 }
 
-SourceLines::SourceLines(LineOptions options) : impl_(std::make_unique<Impl>()) {
-  impl_->options = std::move(options);
-}
+SourceLines::SourceLines(LineOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 
 SourceLines::~SourceLines() = default;
 
-LineAnswer SourceLines::find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs) {
-  return impl_->find(modules, pcs);
+LineAnswer SourceLines::find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs,
+                             LinePatience& patience) {
+  try {
+    return impl_->find(modules, pcs, patience);
+  } catch (const std::bad_alloc&) {
+    // There may be room for a profile without them.
+    impl_->clear();
+    return {.chains = decltype(LineAnswer::chains)(pcs.size()),
+            .problem = "No source lines: the agent has no memory for them."};
+  }
 }
 
 double SourceLines::tend() {
-  return impl_->tend();
+  try {
+    return impl_->tend();
+  } catch (const std::bad_alloc&) {
+    impl_->clear();
+    return impl_->tend();
+  }
 }
 
 void SourceLines::clear() noexcept {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "agent/service/debug_files.h"
+#include "agent/service/line_helper_rules.h"
 #include "agent/service/modules.h"
 
 namespace profagent::service {
@@ -42,8 +43,15 @@ struct LineAnswer {
 struct LineOptions {
   std::string helper = {};  // the file to run; empty: the one that this code was loaded from
   std::string_view debug_root = kDebugRoot;
-  double patience_seconds = 10;  // of one find()
+  double patience_seconds = 10;  // of one request
   double idle_seconds = 10;      // then the helper ends
+  double pause_seconds = 30;     // after a helper could not be started or has crashed
+  std::string room_root = {};    // see memory_room()
+};
+
+// Until when one request waits for lines. Its first find() sets it, further ones have what is left.
+struct LinePatience {
+  MonotonicNanos until = 0;
 };
 
 class SourceLines {
@@ -54,8 +62,15 @@ class SourceLines {
   ~SourceLines();
 
   // `pcs` are addresses of calls (return address minus one) or of interrupted instructions; any order,
-  // repetitions allowed. Fastest when all addresses of a request come in one call.
-  [[nodiscard]] LineAnswer find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs);
+  // repetitions allowed. Fastest when all addresses of a request come in one call. What an earlier call has
+  // waited for in vain is not waited for again.
+  [[nodiscard]] LineAnswer find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs,
+                                LinePatience& patience);
+  // The only one of its request.
+  [[nodiscard]] LineAnswer find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs) {
+    LinePatience patience;
+    return find(modules, pcs, patience);
+  }
 
   // Ends the helper when it has been idle for long enough. Returns after how many seconds it wants to be
   // called again; 0: not at all.

@@ -22,7 +22,12 @@ ModuleSet modules_of_now() {
     const safe::SeenModule* module = safe::module_log.at(i);
     // Without a name: the main executable, which is never unloaded.
     if (module == nullptr || *module->path == '\0') continue;
-    seen.push_back({module->start, module->end, module->path, {module->build_id, module->build_id_size}, i});
+    seen.push_back({.start = module->start,
+                    .end = module->end,
+                    .path = module->path,
+                    .build_id = {module->build_id, module->build_id_size},
+                    .epoch = i,
+                    .print = module->print});
   }
   return ModuleSet::now(seen);
 }
@@ -85,6 +90,7 @@ void ReadableStacks::resolve(SymbolSources& sources, std::span<const safe::Pc> p
   std::vector<ResolvedPc> resolved = wish_.detail == SymbolDetail::kNone
                                          ? sources.symbolizer.place(modules_, pcs)
                                          : sources.symbolizer.resolve(modules_, pcs);
+  names_problem_ = sources.symbolizer.problem();
   frames_.reserve(pcs.size() + 1);
   frames_.push_back({});
   for (std::size_t i = 0; i < pcs.size(); ++i) {
@@ -97,7 +103,8 @@ void ReadableStacks::resolve(SymbolSources& sources, std::span<const safe::Pc> p
 }
 
 void ReadableStacks::find_lines(SourceLines& source_lines, std::span<const safe::Pc> pcs) {
-  LineAnswer answer = source_lines.find(modules_, pcs);
+  LinePatience alone;
+  LineAnswer answer = source_lines.find(modules_, pcs, wish_.patience ? *wish_.patience : alone);
   lines_problem_ = std::move(answer.problem);
   std::unordered_map<std::string_view, bool> allocators;
   for (std::size_t i = 0; i < pcs.size(); ++i) {
@@ -125,7 +132,7 @@ void ReadableStacks::hide_allocators(Frame& frame, std::unordered_map<std::strin
 
 void ReadableStacks::add_name(std::string_view system_name) {
   const auto [at, is_new] = names_.try_emplace(system_name);
-  if (is_new) at->second = demangle(system_name, wish_.style);
+  if (is_new) at->second = readable_.text(readable_.intern(demangle(system_name, wish_.style)));
 }
 
 std::uint32_t ReadableStacks::position_of(std::uintptr_t pc) const noexcept {
@@ -218,6 +225,7 @@ std::vector<encoder::MappingIndex> ReadableStacks::describe_mappings(encoder::Pr
 
 std::vector<encoder::LocationIndex> ReadableStacks::describe(encoder::Profile& profile) const {
   const std::vector<encoder::MappingIndex> mappings = describe_mappings(profile);
+  profile.add_comment(names_problem_);
   profile.add_comment(lines_problem_);
   std::vector<encoder::LocationIndex> locations;
   locations.reserve(frames_.size());

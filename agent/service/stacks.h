@@ -16,6 +16,7 @@
 #include "agent/service/symbol_sources.h"
 #include "agent/service/symbol_wish.h"
 #include "encoder/profile.h"
+#include "encoder/string_table.h"
 
 namespace profagent::service {
 
@@ -61,8 +62,8 @@ class ReadableStacks {
 
   [[nodiscard]] const ModuleSet& modules() const noexcept { return modules_; }
 
-  // Adds the mappings and all frames to an empty profile, and why lines are missing as a comment. The result
-  // holds a location for each position.
+  // Adds the mappings and all frames to an empty profile, and why names or lines are missing as comments. The
+  // result holds a location for each position.
   [[nodiscard]] std::vector<encoder::LocationIndex> describe(encoder::Profile& profile) const;
 
  private:
@@ -78,8 +79,10 @@ class ReadableStacks {
   }
 
   ModuleSet modules_;
-  std::vector<Frame> frames_;                                // by pc, so the synthetic one is the first
-  std::unordered_map<std::string_view, std::string> names_;  // in the wished style, by the linker's
+  std::vector<Frame> frames_;  // by pc, so the synthetic one is the first
+  encoder::StringTable readable_;
+  std::unordered_map<std::string_view, std::string_view> names_;  // in the wished style, by the linker's
+  std::string names_problem_;
   std::string lines_problem_;
   LeafFrames leaf_;
   SymbolWish wish_;

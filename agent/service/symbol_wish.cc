@@ -1,12 +1,14 @@
 #include "agent/service/symbol_wish.h"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <string_view>
 
 #include "agent/safe/settings.h"
 #include "agent/service/query.h"
 #include "agent/service/routes.h"
+#include "agent/service/source_lines.h"
 
 namespace profagent::service {
 
@@ -35,7 +37,7 @@ SymbolDetail usual_symbol_detail() noexcept {
 }
 
 SymbolWish parse_symbol_wish(const Query& query) {
-  SymbolWish wish{.detail = usual_symbol_detail()};
+  SymbolWish wish{.detail = usual_symbol_detail(), .patience = std::make_shared<LinePatience>()};
   if (const std::string_view word = query.get("symbols"); !word.empty()) {
     const auto detail = parse_detail(word);
     if (!detail) {

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "agent/service/demangle.h"
 
 namespace profagent::service {
 
 class Query;
+struct LinePatience;
 
 enum class SymbolDetail : std::uint8_t {
   kNone,   // no file is read: frames are named by their module
@@ -22,6 +24,7 @@ enum class SymbolDetail : std::uint8_t {
 struct SymbolWish {
   SymbolDetail detail = SymbolDetail::kNames;
   DemangleStyle style = DemangleStyle::kDefault;
+  std::shared_ptr<LinePatience> patience = {};  // of the request; null: of each profile by itself
 };
 
 // Throws BadRequest.

@@ -53,6 +53,9 @@ class Symbolizer {
 
   void clear() noexcept;
 
+  // Why the last resolve() left out names that there might be, in one sentence; else empty.
+  [[nodiscard]] const std::string& problem() const noexcept { return run_time_code_.problem(); }
+
   // Files opened so far: a second request must not add any.
   [[nodiscard]] std::uint64_t files_opened() const noexcept { return files_opened_; }
   [[nodiscard]] std::size_t cached() const noexcept { return cached_; }

@@ -46,7 +46,7 @@ TEST_CASE("a free lock costs a few instructions more", "[H2][B14]") {
     double on;
   };
   // Half an instruction: the starts of two runs differ by up to some 50,000.
-  const Limit kLimits[] = {{"mutex", 8.5, 19.5},
+  const Limit kLimits[] = {{"mutex", 8.5, 13.5},
                            {"read", 8.5, 13.5},
                            {"write", 8.5, 13.5},
                            {"semaphore", 8.5, 24.5},

@@ -9,8 +9,8 @@
 #include <malloc.h>
 #include <catch2/catch.hpp>
 
-#include "agent/service/build_id.h"
 #include "agent/service/source_lines.h"
+#include "test/conformance/loaded_file.h"
 #include "test/support/victim.h"
 
 using namespace profagent::service;
@@ -34,20 +34,25 @@ std::size_t private_kilobytes() {
   return 0;
 }
 
-// `count` addresses of functions in a file, by their distance from its begin, evenly.
-std::vector<std::uintptr_t> some_functions(const std::string& file, std::size_t count) {
+// `count` addresses of functions in a file, evenly.
+std::vector<std::uint64_t> some_functions(const std::string& file, std::size_t count) {
   std::istringstream table(run({"nm", "--defined-only", "--format=posix", "--numeric-sort", file}).out);
-  std::vector<std::uintptr_t> all;
+  std::vector<std::uint64_t> all;
   for (std::string row; std::getline(table, row);) {
     std::istringstream words(row);
     std::string name, type;
-    std::uintptr_t address = 0;
+    std::uint64_t address = 0;
     if (words >> name >> type >> std::hex >> address && (type == "T" || type == "t"))
       all.push_back(address + 1);
   }
-  std::vector<std::uintptr_t> some;
+  std::vector<std::uint64_t> some;
   for (std::size_t i = 0; i < count; ++i) some.push_back(all[i * all.size() / count]);
   return some;
+}
+
+std::vector<std::uintptr_t> pcs_of(const LoadedFile& loaded) {
+  constexpr std::size_t kAddresses = 3000;
+  return LoadedFile::pcs(some_functions(loaded.path(), kAddresses));
 }
 
 bool runs(const std::string& file) {
@@ -58,39 +63,9 @@ bool runs(const std::string& file) {
   return false;
 }
 
-// A file as a library that was loaded once, for good: its code is no matter here.
-class Loaded {
- public:
-  explicit Loaded(const std::string& file) : file_(file) {
-    const auto bytes = FileBytes::open(file_.c_str(), Links::kFollow);
-    REQUIRE(bytes != nullptr);
-    const std::string id = build_id_of_file(*bytes, read_segments(*bytes), read_sections(*bytes));
-    for (std::size_t i = 0; i < id.size(); i += 2)
-      build_id_.push_back(static_cast<std::byte>(std::stoul(id.substr(i, 2), nullptr, 16)));
-    pcs_ = some_functions(file_, kAddresses);
-    for (std::uintptr_t& pc : pcs_) pc += kStart;
-  }
-  [[nodiscard]] ModuleSet modules() const {
-    const SeenModule seen{.start = kStart,
-                          .end = kStart + (std::uintptr_t{1} << 32),
-                          .path = file_.c_str(),
-                          .build_id = build_id_,
-                          .epoch = 1};
-    return ModuleSet::now({&seen, 1});
-  }
-  [[nodiscard]] const std::vector<std::uintptr_t>& pcs() const { return pcs_; }
-
- private:
-  static constexpr std::uintptr_t kStart = 0x10000000000;
-  static constexpr std::size_t kAddresses = 3000;
-  std::string file_;
-  std::vector<std::byte> build_id_;
-  std::vector<std::uintptr_t> pcs_;
-};
-
-void check_memory(const Loaded& loaded) {
+void check_memory(const LoadedFile& loaded) {
   const ModuleSet modules = loaded.modules();
-  const std::vector<std::uintptr_t>& pcs = loaded.pcs();
+  const std::vector<std::uintptr_t> pcs = pcs_of(loaded);
   const std::size_t before = private_kilobytes();
   SourceLines lines({.helper = agent_path()});
   auto begin = std::chrono::steady_clock::now();
@@ -116,7 +91,7 @@ void check_memory(const Loaded& loaded) {
 }  // namespace
 
 TEST_CASE("source lines of three thousand functions cost less than 2 MiB", "[E15]") {
-  check_memory(Loaded(agent_path()));
+  check_memory(LoadedFile(agent_path()));
 }
 
 // Takes 5 GB of disk for a while.
@@ -136,13 +111,13 @@ TEST_CASE("so they do with a gigabyte of debug information", "[E15][.long]") {
   std::printf("%zu bytes\n", static_cast<std::size_t>(std::filesystem::file_size(file)));
   REQUIRE(std::filesystem::file_size(file) > std::size_t{1} << 30);
 
-  const Loaded loaded(file);
+  const LoadedFile loaded(file);
   // One that is reading when the agent goes away ends, too.
   const std::string own_helper = dir.file("libprofagent.so");
   std::filesystem::copy_file(agent_path(), own_helper);
   {
     SourceLines gone({.helper = own_helper, .patience_seconds = 0.5});
-    static_cast<void>(gone.find(loaded.modules(), loaded.pcs()));
+    static_cast<void>(gone.find(loaded.modules(), pcs_of(loaded)));
     REQUIRE(runs(own_helper));
   }
   CHECK(eventually([&] { return !runs(own_helper); }));

@@ -4,6 +4,6 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto lines = std::as_bytes(std::span(data, size));
   static constexpr char kTexts[] = "/base\0../src\0/usr/include\0no end";
-  static_cast<void>(profagent::helper::with_absolute_folders(lines, {kTexts, sizeof(kTexts)}));
+  static_cast<void>(profagent::helper::with_joined_folders(lines, {kTexts, sizeof(kTexts)}));
   return 0;
 }

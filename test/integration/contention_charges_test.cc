@@ -53,6 +53,25 @@ TEST_CASE("who takes a lock again before its waiter has run is charged for both 
   check_charges(victim, 2);
 }
 
+TEST_CASE(
+    "who takes a lock again and again before its waiter has run is not charged each time, but for all") {
+  constexpr std::int64_t kTimes = 100'000;
+  Victim victim("overtaken", {std::to_string(kTimes)}, kEveryWait);
+  const Profile mutex = victim.profile("/debug/pprof/mutex");
+  const auto charges = measured(victim.process().out());
+  REQUIRE(charges.size() == 2);
+  const std::int64_t often = mutex.total("contentions").in("gives_back_often");
+  CHECK(often < kTimes);
+  CHECK(mutex.total("contentions").in("gives_back_again") == 1);
+  CHECK(mutex.total("delay").in("gives_back_again") >= charges.at("gives_back_again").least - kSlack);
+  // Each charge is cut to the units of the table.
+  std::int64_t all = 0;
+  for (const char* function : {"gives_back", "gives_back_often", "gives_back_again"})
+    all += mutex.total("delay").in(function);
+  CHECK(all >= charges.at("all").least - (often + 2) * kSlack);
+  CHECK(all <= charges.at("all").most + (often + 2) * kSlack);
+}
+
 TEST_CASE("a wait for a condition that never comes is charged for the lock it gave back") {
   Victim victim("unlock_to_wait", {}, kEveryWait);
   check_charges(victim, 1, 2);

@@ -40,6 +40,21 @@ TEST_CASE("system calls by syscall() touch no more of their caller's stack than 
   check_same_as_alone("raw_calls");
 }
 
+TEST_CASE("a library's own functions under names of libc's get all their arguments", "[B3]") {
+  check_same_as_alone("foreign");
+}
+
+TEST_CASE("a preloaded library that stands in for libc does not hide its waits") {
+  Victim victim("wait_io", {}, kAll, {.preload = "@ " + victim_path("libstand_in.so")});
+  const Profile block = victim.profile("/debug/pprof/block?symbols=names");
+  for (const char* call : {"poll", "flock"}) {
+    CAPTURE(call);
+    const std::vector<Sample> samples = block.in("calls_" + std::string(call));
+    REQUIRE(samples.size() == 1);
+    CHECK(samples[0].stack[0].mapping.find("libstand_in.so") != std::string::npos);
+  }
+}
+
 TEST_CASE("a thread that may only read and write does", "[B3]") {
   check_same_as_alone("strict_filter");
 }

@@ -68,6 +68,27 @@ std::size_t addresses_of(const Profile& profile, const std::vector<std::string>&
   return addresses.size();
 }
 
+// In KiB, of the kernel's counters for a process.
+std::int64_t memory(pid_t pid, const std::string& counter) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string row; std::getline(status, row);)
+    if (row.starts_with(counter + ":")) return std::stoll(row.substr(counter.size() + 1));
+  return 0;
+}
+
+// The most memory that a program had while it served a heap profile, beyond what it had before.
+std::int64_t peak_of(const std::string& symbols) {
+  Victim victim("many_places", {}, kEverything);
+  const std::string path = "/debug/pprof/heap?symbols=";
+  REQUIRE(victim.get(path + "none").status == 200);
+  const std::int64_t before = memory(victim.process().pid(), "VmRSS");
+  write_text("/proc/" + std::to_string(victim.process().pid()) + "/clear_refs", "5");  // forgets the peak
+  const Profile profile = victim.profile(path + symbols);
+  CHECK(profile.in("places::fill").size() == 1600);
+  CHECK(profile.in("places::Shelf::put").size() == (symbols == "lines" ? 1600 : 0));
+  return memory(victim.process().pid(), "VmHWM") - before;
+}
+
 profagent::proto::Mapping main_mapping(const Profile& profile) {
   return profile.message().mapping(0);
 }
@@ -254,6 +275,14 @@ TEST_CASE("the setting decides for requests that say nothing") {
   Victim wrong("lines_o2", {}, {{"PROFAGENT_SYMBOLS", "full"}});
   CHECK(files(wrong, "").count("lines.cc") == 1);
   CHECK(wrong.get("/debug/pprof/config").body.find("\\\"full\\\" is not a valid value") != std::string::npos);
+}
+
+TEST_CASE("lines of a large profile cost the program less than 2 MiB more than names", "[E15]") {
+  const std::int64_t names = peak_of("names");
+  const std::int64_t lines = peak_of("lines");
+  CAPTURE(names, lines);
+  CHECK(names > 0);
+  CHECK(lines - names < 2048);
 }
 
 TEST_CASE("a delta has lines, and subtracts as ever") {

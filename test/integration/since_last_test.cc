@@ -107,7 +107,11 @@ TEST_CASE("they are profiles of now, and only that", "[A05]") {
 TEST_CASE("when the last answer is forgotten, nothing is told twice", "[A05]") {
   // A change of rights ends our thread and with it what it knows; the next client starts another.
   Victim victim("drop_rights", {}, kEverySample);
-  victim.command("wait");
+  // It waits for its commands; for one that is there before it asks it does not.
+  REQUIRE(eventually([&] {
+    victim.command("wait");
+    return !victim.profile("/debug/pprof/block").samples().empty();
+  }));
   CHECK_FALSE(victim.profile("/debug/pprof/delta_block").samples().empty());
   victim.command("drop");
   const Profile first = victim.profile("/debug/pprof/delta_block");

@@ -152,5 +152,12 @@ TEST_CASE("the definer is the first in the list from where one asks") {
   CHECK(find_definer(nullptr, "malloc") == nullptr);
 }
 
+TEST_CASE("what objects were linked with is needed, what is preloaded is not") {
+  CHECK(is_needed(*object_named("/libc.so")));
+  CHECK(is_needed(*object_named("ld-linux")));
+  CHECK_FALSE(is_needed(*first_object()));
+  CHECK_FALSE(is_needed(*object_named("vdso")));
+}
+
 }  // namespace
 }  // namespace profagent::safe

@@ -9,10 +9,12 @@ using namespace profagent::helper;
 
 namespace {
 
-// The texts' places: 0 the working folder, 6 a relative one, 13 an absolute one.
-constexpr char kText[] = "/base\0../src\0/usr/include";
+// The texts' places: 0 the working folder, 6 a relative one, 13 an absolute one, and two of a compiler that
+// calls another folder ".".
+constexpr char kText[] = "/base\0../src\0/usr/include\0./work\0./src\0./../src";
 const std::string kTexts(kText, sizeof(kText));
-constexpr std::uint32_t kWork = 0, kRelative = 6, kAbsolute = 13;
+constexpr std::uint32_t kWork = 0, kRelative = 6, kAbsolute = 13, kMappedWork = 26, kMapped = 33, kAbove = 39,
+                        kNone = 5;
 
 template <typename T>
 void put(std::vector<std::byte>& bytes, T value) {
@@ -62,17 +64,27 @@ TEST_CASE("relative folders become absolute, in every unit") {
   const std::size_t second = lines.size();
   const auto more = unit(5, {kAbsolute, kRelative});
   lines.insert(lines.end(), more.begin(), more.end());
-  const LineSections sections = with_absolute_folders(lines, kTexts);
+  const LineSections sections = with_joined_folders(lines, kTexts);
   CHECK(sections.lines.size() == lines.size());
   CHECK(folders_of(sections, 0, 3) == std::vector<std::string>{"/base", "/base/../src", "/usr/include"});
   CHECK(folders_of(sections, second, 2) == std::vector<std::string>{"/usr/include", "/usr/include/../src"});
   CHECK(sections.texts.starts_with(kTexts));
 }
 
+TEST_CASE("folders that the compiler has mapped stay as they are, others do not") {
+  const LineSections sections =
+      with_joined_folders(unit(5, {kMappedWork, kMapped, kRelative, kAbsolute, kAbove}), kTexts);
+  CHECK(folders_of(sections, 0, 5) ==
+        std::vector<std::string>{"./work", "./src", "./work/../src", "/usr/include", "./work/./../src"});
+  // With an absolute first one, they are no mapped ones.
+  CHECK(folders_of(with_joined_folders(unit(5, {kWork, kMapped}), kTexts), 0, 2) ==
+        std::vector<std::string>{"/base", "/base/./src"});
+}
+
 TEST_CASE("what is not understood stays as it is") {
   for (const auto& lines : {unit(4, {kWork, kRelative}), unit(5, {kWork, kRelative}, 0x08),
-                            unit(5, {kRelative, kRelative}), unit(5, {kWork, 1000}), unit(5, {})}) {
-    const LineSections sections = with_absolute_folders(lines, kTexts);
+                            unit(5, {kNone, kRelative}), unit(5, {kWork, 1000}), unit(5, {})}) {
+    const LineSections sections = with_joined_folders(lines, kTexts);
     CHECK(sections.lines == lines);
     CHECK(sections.texts == kTexts);
   }
@@ -82,11 +94,11 @@ TEST_CASE("a table that is cut is no harm") {
   const auto lines = unit(5, {kWork, kRelative, kAbsolute});
   for (std::size_t size = 0; size < lines.size(); ++size) {
     auto cut = std::vector(lines.begin(), lines.begin() + static_cast<std::ptrdiff_t>(size));
-    CHECK(with_absolute_folders(cut, kTexts).lines == cut);
+    CHECK(with_joined_folders(cut, kTexts).lines == cut);
     if (size < 4) continue;
     // As if the unit ended there.
     const auto length = static_cast<std::uint32_t>(size - 4);
     std::memcpy(cut.data(), &length, sizeof(length));
-    CHECK(with_absolute_folders(cut, kTexts).lines.size() == size);
+    CHECK(with_joined_folders(cut, kTexts).lines.size() == size);
   }
 }

@@ -19,6 +19,7 @@
 #include "agent/service/own_thread.h"
 #include "test/support/process.h"
 #include "test/unit/lines_victim.h"
+#include "test/unit/own_helper.h"
 
 using namespace profagent::service;
 using namespace profagent::service::test;
@@ -27,32 +28,6 @@ using profagent::test::eventually;
 namespace fs = std::filesystem;
 
 namespace {
-
-// The agent's library in a folder of the test's own, so that its processes are found by it.
-class OwnHelper {
- public:
-  explicit OwnHelper(const std::string& name = "libprofagent.so", const std::string& original = agent())
-      : path_(folder_ / name) {
-    fs::copy_file(original, path_);
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] LineOptions options() const { return {.helper = path_, .debug_root = "/nonexistent"}; }
-
-  [[nodiscard]] std::vector<pid_t> processes() const {
-    std::vector<pid_t> result;
-    for (const auto& entry : fs::directory_iterator("/proc")) {
-      std::error_code error;
-      const fs::path exe = fs::read_symlink(entry.path() / "exe", error);
-      if (!error && exe == path_) result.push_back(std::stoi(entry.path().filename()));
-    }
-    return result;
-  }
-
- private:
-  static std::string agent() { return std::getenv("PROFAGENT_SO"); }
-  Folder folder_;
-  std::string path_;
-};
 
 // Runs `body` in a child, single-threaded as many programs are; what it returns, or how the child ended.
 std::string in_child(const std::function<std::string()>& body) {
@@ -341,13 +316,16 @@ TEST_CASE("a helper that misbehaves costs lines, and is not asked for ever") {
   const LinesLibrary library(folder.copy("liblines_optimized.so", "libmoods.so"));
   const std::string file = folder / "libmoods.so";
   const ModuleSet modules = ModuleSet::now({});
-  for (const char* const mood : {"dies", "garbage", "wrong_id", "wrong_place", "too_much"}) {
+  for (const char* const mood : {"dies", "garbage", "wrong_id", "wrong_place", "too_much", "nothing"}) {
     INFO(mood);
     const OwnHelper helper(mood, victim_path("bad_helper"));
-    SourceLines lines(helper.options());
-    const LineAnswer answer = lines.find(modules, library.calls());
-    CHECK(answer.problem == "No source lines of " + file + ": the helper ends while it reads them.");
-    CHECK(texts_of(answer) == std::vector<Text>(4));
+    SourceLines lines(without_pause(helper));
+    const LineAnswer first = lines.find(modules, library.calls());
+    CHECK(first.problem ==
+          "Source lines are incomplete: the helper has ended while it read " + file + ". Ask again later.");
+    const LineAnswer second = lines.find(modules, library.calls());
+    CHECK(second.problem == "No source lines of " + file + ": the helper ends while it reads them.");
+    CHECK(texts_of(second) == std::vector<Text>(4));
     // With the file gone, a start would be another problem.
     fs::remove(helper.path());
     CHECK(lines.find(modules, library.calls()).problem.empty());
@@ -360,7 +338,8 @@ TEST_CASE("a helper that misbehaves costs lines, and is not asked for ever") {
   }
   SECTION("one that dies by accident is asked again") {
     const OwnHelper helper("dies_once", victim_path("bad_helper"));
-    SourceLines lines(helper.options());
+    SourceLines lines(without_pause(helper));
+    CHECK_FALSE(lines.find(modules, library.calls()).problem.empty());
     const LineAnswer answer = lines.find(modules, library.calls());
     CHECK(answer.problem.empty());
     CHECK(texts_of(answer) == std::vector<Text>(4, "at4:1"));
@@ -373,6 +352,64 @@ TEST_CASE("a helper that misbehaves costs lines, and is not asked for ever") {
     for (const Text& text : texts_of(answer)) known += text.empty() ? 0 : 1;
     CHECK(known == 1);
     CHECK_FALSE(answer.problem.empty());
+  }
+}
+
+// As before Linux 5.9.
+TEST_CASE("where the kernel cannot close many descriptors at once, none is kept either", "[F11]") {
+  const Folder folder;
+  const LinesLibrary library(folder.copy("liblines_optimized.so", "libclose.so"));
+  const ModuleSet modules = ModuleSet::now({});
+  const auto files_of = [](pid_t process) {
+    std::multiset<std::string> files;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(process) + "/fd", error)) {
+      const std::string target = fs::read_symlink(entry.path(), error);
+      files.insert(target.substr(0, target.find(':')));
+    }
+    return files;
+  };
+  // With the list of what is open, and without.
+  for (const unsigned listing : {~0U, static_cast<unsigned>(SYS_getdents64)}) {
+    INFO(listing);
+    const OwnHelper helper;
+    int ready[2];
+    REQUIRE(pipe(ready) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+      // What must not stay open, also where it is not closed on execution.
+      for (int i = 0; i < 300; ++i) static_cast<void>(open("/dev/zero", O_RDONLY));
+      sock_filter no_ranges[] = {{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
+                                 {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, SYS_close_range},
+                                 {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, listing},
+                                 {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | ENOSYS},
+                                 {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW}};
+      const sock_fprog program = {.len = 5, .filter = no_ranges};
+      prctl(PR_SET_CHILD_SUBREAPER, 1);
+      bool found = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                   prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+      own_thread.filters_at_load = 1;
+      SourceLines lines(helper.options());
+      found = found && lines.find(modules, library.calls()).problem.empty();
+      if (write(ready[1], found ? "y" : "n", 1) == 1) pause();
+      _exit(1);
+    }
+    char found = 0;
+    REQUIRE(read(ready[0], &found, 1) == 1);
+    CHECK(found == 'y');
+    const std::vector<pid_t> processes = helper.processes();
+    REQUIRE(processes.size() == 1);
+    CHECK(files_of(processes[0]) == std::multiset<std::string>{"/dev/null", "/dev/null", "socket"});
+    const std::string stat = profagent::test::read_text("/proc/" + std::to_string(processes[0]) + "/stat");
+    pid_t between = 0;
+    REQUIRE(std::sscanf(stat.c_str() + stat.rfind(')'), ") %*c %d", &between) == 1);
+    CHECK(profagent::test::read_text("/proc/" + std::to_string(between) + "/comm") == "profagent-start\n");
+    CHECK(files_of(between).empty());
+    kill(child, SIGKILL);
+    REQUIRE(waitpid(child, nullptr, 0) == child);
+    close(ready[0]);
+    close(ready[1]);
+    CHECK(eventually([&] { return helper.processes().empty(); }));
   }
 }
 

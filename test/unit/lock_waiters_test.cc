@@ -246,6 +246,22 @@ TEST_CASE("whether anybody waits for a lock shows without a search") {
   CHECK_FALSE(waiters->may_have(lock_at(1)));
 }
 
+// In the processor's ticks, which go on by themselves: what is awaited must come, however slow this is.
+TEST_CASE("what has been taken over just now is not due before a while has passed") {
+  const auto waiters = make_waiters();
+  CHECK_FALSE(waiters->may_be_due(lock_at(1)));
+  const LockWaiters::Ticket ticket = waiters->join(lock_at(1), 0);
+  CHECK(waiters->may_be_due(lock_at(1)));
+  CHECK_FALSE(waiters->may_be_due(lock_at(2)));
+  do {
+    static_cast<void>(take_over_at(*waiters, lock_at(1), 640));
+  } while (waiters->may_be_due(lock_at(1)));
+  while (!waiters->may_be_due(lock_at(1))) {
+  }
+  waiters->leave(lock_at(1), ticket);
+  CHECK_FALSE(waiters->may_be_due(lock_at(1)));
+}
+
 TEST_CASE(
     "who waited for a condition and was cancelled is charged to no lock at its place, and is taken out") {
   const auto waiters = make_waiters();

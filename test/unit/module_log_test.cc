@@ -4,6 +4,8 @@
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,10 +15,14 @@
 
 #include "agent/safe/arena.h"
 #include "agent/safe/counters.h"
+#include "agent/safe/image_print.h"
+#include "test/support/temp_dir.h"
 #include "test/unit/storm.h"
 
 namespace profagent::safe {
 namespace {
+
+using profagent::test::TempDir;
 
 void give_room() {
   arena.set_limit(arena.mapped() + (std::size_t{16} << 20));
@@ -93,6 +99,58 @@ TEST_CASE("a module is noted once, with its range, path and build id") {
         build_id_of(own_code()));
 }
 
+TEST_CASE("the first page of a module is noted, as it is in the file") {
+  give_room();
+  const auto log = std::make_unique<ModuleLog>();
+  const std::array<Pc, 1> pcs{libc_code()};
+  REQUIRE(log->note(pcs) == 1);
+  std::array<char, kImagePrintBytes> page{};
+  REQUIRE(std::ifstream(log->at(0)->path, std::ios::binary).read(page.data(), page.size()).good());
+  CHECK(log->at(0)->print != 0);
+  CHECK(log->at(0)->print == image_print(page.data()));
+  page[page.size() - 1] ^= 1;
+  CHECK(log->at(0)->print != image_print(page.data()));
+}
+
+TEST_CASE("only the begin of an image has a print, and only what nobody writes to") {
+  alignas(Elf64_Ehdr) std::array<char, kImagePrintBytes> page{};
+  CHECK(image_print(page.data()) == 0);
+  Elf64_Ehdr header{};
+  std::memcpy(header.e_ident, ELFMAG, SELFMAG);
+  header.e_phoff = sizeof(header);
+  header.e_phnum = 1;
+  header.e_phentsize = sizeof(Elf64_Phdr);
+  Elf64_Phdr segment{};
+  segment.p_type = PT_LOAD;
+  segment.p_flags = PF_R;
+  segment.p_filesz = 1000;
+  const auto print = [&] {
+    std::memcpy(page.data(), &header, sizeof(header));
+    std::memcpy(page.data() + sizeof(header), &segment, sizeof(segment));
+    return image_print(page.data());
+  };
+  const std::uint64_t first = print();
+  CHECK(first != 0);
+  // Behind the segment there is something else in memory.
+  page[1000] = 'x';
+  CHECK(print() == first);
+  page[999] = 'x';
+  CHECK(print() != first);
+  segment.p_flags = PF_R | PF_W;
+  CHECK(print() == 0);
+  segment.p_flags = PF_R;
+  segment.p_offset = 4096;
+  CHECK(print() == 0);
+  segment.p_offset = 0;
+  for (const std::size_t count : {73, 65535}) {
+    header.e_phnum = static_cast<Elf64_Half>(count);
+    CHECK(print() == 0);
+  }
+  header.e_phnum = 1;
+  header.e_phoff = ~std::uint64_t{0};
+  CHECK(print() == 0);
+}
+
 TEST_CASE("the vDSO is a module like others") {
   give_room();
   const auto log = std::make_unique<ModuleLog>();
@@ -141,6 +199,42 @@ TEST_CASE("a library that is gone is remembered, and one that comes is noted") {
   CHECK(log->note(other) == 2);
   CHECK(log->at(0)->path == path);
   CHECK(module_of(*log, inside[0]) == log->at(0));
+}
+
+TEST_CASE("another build of a library is noted, also where the one before was, and without a build id") {
+  give_room();
+  const TempDir dir;
+  const std::string path = dir.file("libnoid.so");
+  std::filesystem::copy_file(std::string(std::getenv("VICTIM_DIR")) + "/libsymbols_noid.so", path);
+  const auto log = std::make_unique<ModuleLog>();
+  const auto note = [&] {
+    void* const library = dlopen(path.c_str(), RTLD_LAZY);
+    REQUIRE(library != nullptr);
+    const link_map* loaded = nullptr;
+    REQUIRE(dlinfo(library, RTLD_DI_LINKMAP, &loaded) == 0);
+    const std::array<Pc, 1> inside{reinterpret_cast<Pc>(loaded->l_ld)};
+    log->note(inside);
+    dlclose(library);
+    log->on_unload();
+    return module_of(*log, inside[0]);
+  };
+  const SeenModule* const first = note();
+  REQUIRE(first != nullptr);
+  CHECK(first->build_id_size == 0);
+  CHECK(first->print != 0);
+  {
+    // A part that the loader does not look at.
+    std::filesystem::copy_file(path, dir.file("new.so"));
+    std::fstream file(dir.file("new.so"), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(offsetof(Elf64_Ehdr, e_shoff));
+    file << std::string(sizeof(Elf64_Off), '\0');
+    REQUIRE(file.good());
+  }
+  std::filesystem::rename(dir.file("new.so"), path);
+  const SeenModule* const second = note();
+  REQUIRE(second != nullptr);
+  CHECK(second != first);
+  CHECK(second->print != first->print);
 }
 
 TEST_CASE("without memory it notes nothing and says so") {

@@ -11,6 +11,12 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
+#include "agent/safe/arena.h"
+#include "agent/safe/image_print.h"
+#include "agent/safe/module_log.h"
+#include "agent/service/debug_files.h"
+#include "agent/service/line_files.h"
+#include "agent/service/stacks.h"
 #include "test/unit/symbols_victim.h"
 
 using namespace profagent::service;
@@ -150,6 +156,70 @@ TEST_CASE("an unloaded library is remembered") {
     const auto answer = symbolizer.resolve(set, {&pc, 1}).front();
     CHECK(answer.symbol->name == (keep_file ? "symbols_static" : "[libremoved.so]"));
   }
+}
+
+// As the ground floor does.
+std::uint64_t print_in_memory(const SeenModule& seen) {
+  return profagent::safe::image_print(reinterpret_cast<const void*>(seen.start));
+}
+
+TEST_CASE("an unloaded library without a build id has names as long as the file is what it was") {
+  const Folder folder;
+  const std::string file = folder.copy("libsymbols_noid.so", "libnoid.so");
+  Library library(file);
+  const std::uintptr_t pc = library.inside(Library::kStatic);
+  SeenModule seen = seen_at(pc);
+  seen.path = file.c_str();
+  seen.print = print_in_memory(seen);
+  CHECK(seen.print != 0);
+  library.close();
+  const auto name = [&] {
+    const ModuleSet set = ModuleSet::now({&seen, 1});
+    Symbolizer symbolizer("/nonexistent");
+    return symbolizer.resolve(set, {&pc, 1}).front().symbol->name;
+  };
+  CHECK(name() == "symbols_static");
+  SECTION("not when another has taken its path, of the same shape") {
+    run({"objcopy", "--redefine-sym", "symbols_static=symbols_of_another_build", file, folder / "new.so"});
+    std::filesystem::rename(folder / "new.so", file);
+    CHECK(name() == "[libnoid.so]");
+    const ModuleSet set = ModuleSet::now({&seen, 1});
+    CHECK(find_line_file(*set.image_of(*set.find(pc)), "/nonexistent").file == nullptr);
+  }
+  SECTION("not when nothing is known of it") {
+    seen.print = 0;
+    CHECK(name() == "[libnoid.so]");
+  }
+  SECTION("also when the file was copied") {
+    std::filesystem::copy_file(file, folder / "copy.so");
+    std::filesystem::rename(folder / "copy.so", file);
+    CHECK(name() == "symbols_static");
+  }
+}
+
+TEST_CASE("a profile names an unloaded library without a build id", "[E11]") {
+  namespace safe = profagent::safe;
+  const Folder folder;
+  Library library(folder.copy("libsymbols_noid.so", "libprofile.so"));
+  const std::uintptr_t pc = library.inside(Library::kStatic);
+  safe::arena.set_limit(safe::arena.mapped() + (std::size_t{16} << 20U));
+  safe::module_log.note({&pc, 1});
+  library.close();
+  safe::module_log.on_unload();
+  SymbolSources sources{.symbolizer = Symbolizer("/nonexistent"), .source_lines = SourceLines()};
+  StackPool stacks;
+  stacks.add({&pc, 1});
+  const ReadableStacks readable(sources, {.detail = SymbolDetail::kNames}, stacks);
+  CHECK(readable.frames().back().resolved.symbol->name == "symbols_static");
+}
+
+TEST_CASE("what is remembered of an unloaded library without a build id is not another's") {
+  Image image;
+  image.path = "/lib.so";
+  image.print = 1;
+  const std::string first = identity_of(image);
+  image.print = 2;
+  CHECK(identity_of(image) != first);
 }
 
 TEST_CASE("a live module wins over a remembered one, unless only the other was seen") {

@@ -1,12 +1,18 @@
 #include "agent/service/perf_map.h"
 
+#include <ctime>
+#include <sstream>
 #include <string>
 #include <vector>
 
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <catch2/catch.hpp>
 
+#include "agent/service/process_start.h"
+#include "agent/service/stacks.h"
 #include "test/support/temp_dir.h"
 
 using namespace profagent::service;
@@ -171,6 +177,87 @@ TEST_CASE("the map is read again only when it has changed or more is asked") {
   CHECK(name_of(0x18) == "two");
   REQUIRE(unlink(path.c_str()) == 0);
   CHECK(name_of(0x12) == "-");
+}
+
+TEST_CASE("a map that was written before this process began is another's") {
+  const TempDir dir;
+  const std::string path = dir.file("map");
+  PerfMap map(path);
+  const auto is_believed = [&] { return map.find(std::vector<std::uintptr_t>{0x10})[0].symbol != nullptr; };
+  const auto begin = process_start();
+  REQUIRE(begin);
+  const auto date = [&](std::int64_t nanos) {
+    constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
+    const timespec time = {.tv_sec = nanos / kNanosPerSecond, .tv_nsec = nanos % kNanosPerSecond};
+    const timespec times[] = {time, time};
+    REQUIRE(utimensat(AT_FDCWD, path.c_str(), times, 0) == 0);
+  };
+  write_text(path, "10 8 one\n");
+  CHECK(is_believed());
+  CHECK(map.problem().empty());
+  date(*begin - 10'000'000'000);
+  CHECK_FALSE(is_believed());
+  CHECK(map.problem() ==
+        "No names of code that was made at run time: " + path + " is older than this process.");
+  // Nobody has asked.
+  CHECK(map.find({}).empty());
+  CHECK(map.problem().empty());
+  // As coarse as file systems are.
+  date(*begin - 1'000'000'000);
+  CHECK(is_believed());
+  CHECK(map.problem().empty());
+}
+
+TEST_CASE("a profile says that the map is another's") {
+  const std::string path = "/tmp/perf-" + std::to_string(getpid()) + ".map";
+  void* const code = mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(code != MAP_FAILED);
+  const auto pc = reinterpret_cast<std::uintptr_t>(code) + 8;
+  std::ostringstream line;
+  line << std::hex << pc << " 8 made_at_run_time\n";
+  write_text(path, line.str());
+  SymbolSources sources{.symbolizer = Symbolizer("/nonexistent"), .source_lines = SourceLines()};
+  StackPool stacks;
+  stacks.add({&pc, 1});
+  const auto name_and_comments = [&] {
+    constexpr profagent::encoder::TypeAndUnit kTypes[] = {{"samples", "count"}};
+    const ReadableStacks readable(sources, {.detail = SymbolDetail::kNames}, stacks);
+    profagent::encoder::Profile profile(kTypes);
+    static_cast<void>(readable.describe(profile));
+    std::string text = readable.frames().back().resolved.symbol->name;
+    for (const auto comment : profile.comments()) text += "\n" + std::string(profile.text(comment));
+    return text;
+  };
+  CHECK(name_and_comments() == "made_at_run_time");
+  const timespec long_ago[] = {{.tv_sec = 1, .tv_nsec = 0}, {.tv_sec = 1, .tv_nsec = 0}};
+  CHECK(utimensat(AT_FDCWD, path.c_str(), long_ago, 0) == 0);
+  CHECK(name_and_comments() ==
+        "[jit]\nNo names of code that was made at run time: " + path + " is older than this process.");
+  CHECK(unlink(path.c_str()) == 0);
+  munmap(code, 4096);
+}
+
+TEST_CASE("the begin of a process is found behind whatever it is called") {
+  const std::string behind = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 12345 20 21\n";
+  CHECK(parse_start_ticks("77 (cat)" + behind) == 12345);
+  CHECK(parse_start_ticks("77 (a b) R 0 (c))" + behind) == 12345);
+  for (const std::string text : {"", "77", "77 (cat)", "77 (cat) S 1 2 3", "77 (cat)"})
+    CHECK(!parse_start_ticks(text));
+  std::string no_number = "77 (cat)" + behind;
+  no_number.replace(no_number.find("12345"), 5, "x");
+  CHECK(!parse_start_ticks(no_number));
+}
+
+TEST_CASE("this process began before now, and after the machine") {
+  const auto begin = process_start();
+  REQUIRE(begin);
+  timespec now = {};
+  clock_gettime(CLOCK_REALTIME, &now);
+  timespec up = {};
+  clock_gettime(CLOCK_BOOTTIME, &up);
+  const auto seconds = *begin / 1'000'000'000;
+  CHECK(seconds <= now.tv_sec);
+  CHECK(seconds >= now.tv_sec - up.tv_sec - 1);
 }
 
 TEST_CASE("only a regular file of ours or root's is believed") {

@@ -101,6 +101,20 @@ TEST_CASE("a separate debug file is found by its link") {
   }
 }
 
+TEST_CASE("a stripped file of the name that is linked to is no debug file") {
+  // Debian's libraries link to their own name, below another root.
+  const Folder folder;
+  const std::string file = folder.copy("liblines_optimized.so", "libown.so");
+  const std::string place = folder / "debug" + (folder / "");
+  std::filesystem::create_directories(place);
+  run({"objcopy", "--only-keep-debug", file, place + "libown.so"});
+  run({"strip", file});
+  run({"objcopy", "--add-gnu-debuglink=" + place + "libown.so", file});
+  std::filesystem::copy_file(file, folder / "libother.so");
+  const LinesLibrary library(folder / "libother.so");
+  CHECK(lines_of(library, folder / "debug") == without_far_inlining(library.truth()));
+}
+
 TEST_CASE("what several files share is found in its own file (dwz)") {
   // Debian's packages name it absolute, Fedora's relative.
   for (const bool is_relative : {false, true}) {

@@ -35,6 +35,11 @@ int main() {
   if (readlink("/proc/self/exe", path, sizeof(path) - 1) < 0) return 1;
   const std::string_view whole = path;
   const std::string_view mood = whole.substr(whole.rfind('/') + 1);
+  if (const int mark = open((std::string(whole) + ".starts").c_str(), O_CREAT | O_APPEND | O_WRONLY, 0600);
+      mark >= 0) {
+    if (write(mark, "x", 1) != 1) return 1;
+    close(mark);
+  }
   // Until the other end is closed.
   char none = 0;
   if (mood == "mute") return static_cast<int>(recv(0, &none, sizeof(none), 0));
@@ -66,6 +71,23 @@ int main() {
         usleep(1000);
       }
       answer(*request, request->id, 0, count);
+    }
+    if (mood == "talks") {
+      // No two texts are equal.
+      static unsigned number = 0;
+      for (std::uint32_t i = 0; i < count; ++i) {
+        std::vector<std::string> texts;
+        for (int k = 0; k < 7; ++k) texts.push_back(std::to_string(++number) + std::string(8000, 'x'));
+        std::vector<wire::Frame> frames;
+        for (const std::string& text : texts) frames.push_back({text, "/bad.c", 1});
+        wire::AnswerWriter writer(request->id, i);
+        writer.add(frames);
+        const auto packet = writer.finish();
+        send_bytes(packet.data(), packet.size());
+      }
+    }
+    if (mood == "nothing") {
+      for (;;) answer(*request, request->id, 0, 0);
     }
     if (mood == "garbage") send_bytes("garbage", 7);
     if (mood == "wrong_id") answer(*request, request->id + 1, 0, count);

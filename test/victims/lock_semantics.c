@@ -114,6 +114,27 @@ static void robust_waiter(void) {
   pthread_join((pthread_t)waiter, NULL);
 }
 
+// Several threads at once: each that is refused must leave it to the next.
+static void* is_refused_often(void* mutex) {
+  const struct timespec soon = ms_from_now(CLOCK_REALTIME, 60000);
+  for (int i = 0; i < 20000; ++i) {
+    const int answer = i % 2 == 0 ? pthread_mutex_lock(mutex) : pthread_mutex_timedlock(mutex, &soon);
+    if (answer != ENOTRECOVERABLE) say("not refused\n");
+  }
+  return NULL;
+}
+static void unrecoverable(void) {
+  pthread_mutex_t* mutex =
+      make_mutex(PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_ROBUST, PTHREAD_PRIO_NONE, PTHREAD_PROCESS_PRIVATE);
+  enum { kThreads = 4 };
+  pthread_t threads[kThreads];
+  in_thread(lock_and_die, mutex);
+  pthread_mutex_lock(mutex);
+  pthread_mutex_unlock(mutex);
+  for (int i = 0; i < kThreads; ++i) pthread_create(&threads[i], NULL, is_refused_often, mutex);
+  for (int i = 0; i < kThreads; ++i) pthread_join(threads[i], NULL);
+}
+
 static void types(void) {
   pthread_mutex_t* recursive =
       make_mutex(PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE, PTHREAD_PROCESS_PRIVATE);
@@ -394,6 +415,7 @@ int main(void) {
   robust(PTHREAD_MUTEX_ERRORCHECK, PTHREAD_PRIO_NONE);
   robust(PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_INHERIT);
   robust_waiter();
+  unrecoverable();
   say("-- types\n");
   types();
   contended();

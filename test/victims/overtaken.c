@@ -1,8 +1,14 @@
 // A thread waits for a lock, and while a signal handler keeps it from taking it, the one who has given it
-// back takes it again. Prints "NAME at_least at_most": what was waited for each of the two unlocks, in ns.
+// back takes it again.
+//
+//   overtaken [N]
+//
+// Prints "NAME at_least at_most": what was waited for each of the two unlocks, in ns. With N, it is taken and
+// given back N times in between, at once, and what is printed is the time for all of them.
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 
 #include "test/victims/asleep.h"
 #include "test/victims/kit.h"
@@ -36,13 +42,20 @@ NOINLINE static void gives_back_again(void) {
   END_OF_FRAME();
 }
 
+NOINLINE static void gives_back_often(int times) {
+  for (int i = 0; i < times; ++i) {
+    pthread_mutex_lock(&lock);
+    pthread_mutex_unlock(&lock);
+  }
+}
+
 static void tell(const char* name, long long at_least, long long at_most) {
   char line[128];
   snprintf(line, sizeof line, "%s %lld %lld\n", name, at_least, at_most);
   say(line);
 }
 
-int main(void) {
+int main(int argc, char** argv) {
   pthread_t thread;
   struct sigaction action;
   memset(&action, 0, sizeof action);
@@ -60,6 +73,8 @@ int main(void) {
   const long long before_first = now_ns();
   gives_back();
   const long long after_first = now_ns();
+  if (argc > 1) gives_back_often(atoi(argv[1]));
+  const long long before_hold = now_ns();
   pthread_mutex_lock(&lock);
   sleep_ms(50);
   const long long before_second = now_ns();
@@ -68,8 +83,13 @@ int main(void) {
 
   __atomic_store_n(&may_go_on, 1, __ATOMIC_RELEASE);
   pthread_join(thread, NULL);
-  tell("gives_back", before_first - asleep, after_first - begin);
-  tell("gives_back_again", before_second - after_first, after_second - before_first);
+  if (argc > 1) {
+    tell("all", before_second - asleep, after_second - begin);
+    tell("gives_back_again", before_second - before_hold, after_second - before_first);
+  } else {
+    tell("gives_back", before_first - asleep, after_first - begin);
+    tell("gives_back_again", before_second - after_first, after_second - before_first);
+  }
   serve_until_end();
   return 0;
 }
