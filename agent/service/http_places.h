@@ -31,7 +31,7 @@ enum class Standing {
 // Whoever holds a place.
 class Guest {
  public:
-  // Ends it, at the latest when the caller's handler has returned; its place is free at once.
+  // Ends it. Its place is free at once.
   virtual void close() = 0;
   // Something has come that it has not looked at yet.
   [[nodiscard]] virtual bool has_unread() = 0;

@@ -207,11 +207,13 @@ TEST_CASE("of the idle the one that has waited longest gives way, when it has wa
 TEST_CASE("who has left takes nothing any more") {
   Crowd crowd;
   crowd.come(1, Standing::kUnproven);
-  crowd.last().close();
-  // As handlers do that were queued already.
-  crowd.last().place().let_in({});
-  crowd.last().place().begin_idle({});
-  crowd.guests.clear();
+  crowd.come(1, Standing::kAllowed);
+  for (const auto& guest : crowd.guests) {
+    guest->close();
+    // As handlers do that were queued already.
+    guest->place().let_in({});
+    guest->place().begin_idle({});
+  }
   crowd.come(kMaxConnections, Standing::kAllowed);
   CHECK(crowd.last().place().may_stay());
   crowd.come(1, Standing::kAllowed, Time{} + 2 * kHeaderDeadline);

@@ -1,5 +1,6 @@
 #include "test/unit/http_test_server.h"
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -85,6 +86,14 @@ class FakeSource : public service::ProfileSource {
  private:
   ProfileKind kind_;
 };
+
+// False when nothing has come for so long. A signal, as libFuzzer sends itself, does not count.
+bool wait_for(pollfd* polled, int milliseconds) {
+  int count = 0;
+  do count = poll(polled, 1, milliseconds);
+  while (count < 0 && errno == EINTR);
+  return count > 0;
+}
 
 int connect_to(const sockaddr* name, socklen_t length) {
   const int fd = socket(name->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -222,7 +231,7 @@ std::string Client::read_all(std::chrono::milliseconds patience) const {
   char buffer[65536];
   for (;;) {
     pollfd polled = {fd_, POLLIN, 0};
-    if (poll(&polled, 1, static_cast<int>(patience.count())) <= 0) return text + "<silence>";
+    if (!wait_for(&polled, static_cast<int>(patience.count()))) return text + "<silence>";
     const ssize_t got = recv(fd_, buffer, sizeof(buffer), 0);
     if (got < 0) return text + "<reset>";
     if (got == 0) return text;
@@ -245,7 +254,7 @@ std::string Client::read_response(bool has_body) {
       }
     }
     pollfd polled = {fd_, POLLIN, 0};
-    if (poll(&polled, 1, 10000) <= 0) return "";
+    if (!wait_for(&polled, 10000)) return "";
     const ssize_t got = recv(fd_, buffer, sizeof(buffer), 0);
     if (got <= 0) return "";
     ahead_.append(buffer, static_cast<std::size_t>(got));
