@@ -272,13 +272,13 @@ void on_rights_will_change() noexcept {
 }
 
 void on_rights_changed() noexcept {
-  // No system call, unless a client has come meanwhile: the program may just have forbidden it.
+  // No system call under a filter, which may just have forbidden it.
   if (!agent.paused) return;
   agent.paused = false;
   // Not at once: the next such call often follows.
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
   safe::HeapRecorder::look_soon();
-  if (agent.rung.exchange(false)) wake_now();
+  if (agent.rung.exchange(false) && safe::may_ask_kernel()) wake_now();
 }
 
 // In the child, whose other threads are gone and whose locks may be held for ever; it may exec at once, so

@@ -70,8 +70,9 @@ void record_allocation(void* block, std::size_t size, const safe::StartFrame& ca
     const std::uint64_t rate = safe::heap_recorder.wants(size);
     if (rate != 0 && block != nullptr) safe::heap_recorder.on_alloc(block, size, rate, caller);
   }
-  if (safe::events.is_deferred.load(std::memory_order_relaxed)) [[unlikely]]
-    do_deferred();
+  if (safe::events.is_deferred.load(std::memory_order_relaxed)) [[unlikely]] {
+    if (safe::may_ask_kernel()) do_deferred();
+  }
 }
 
 extern "C" {

@@ -107,7 +107,8 @@ int setns(int descriptor, int type) {
 PROFAGENT_EXPORT(prctl)
 int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
   const auto call = [=] { return real::prctl(option, a, b, c, d); };
-  if (option == PR_SET_SECCOMP) return installing_filter(a == SECCOMP_MODE_STRICT, call);
+  if (option == PR_SET_SECCOMP)
+    return installing_filter(a == SECCOMP_MODE_STRICT ? Filter::kStrict : Filter::kOfThread, call);
   // The vDSO's clock would be a fault.
   if (option == PR_SET_TSC && a == PR_TSC_SIGSEGV) safe::set_clock_function(nullptr);
   if (!changes_rights(option)) return call();

@@ -33,9 +33,13 @@ extern "C" {
 [[gnu::used, gnu::visibility("hidden")]] long profagent_watched_syscall(long number, long a, long b, long c,
                                                                         long d, long e) {
   const long f = seventh_argument(__builtin_frame_address(0));
-  if (number == SYS_seccomp)
-    return installing_filter(a == SECCOMP_SET_MODE_STRICT,
-                             [=] { return real::syscall(number, a, b, c, d, e, f); });
+  if (number == SYS_seccomp) {
+    const auto call = [=] { return real::syscall(number, a, b, c, d, e, f); };
+    if (a == SECCOMP_SET_MODE_STRICT) return installing_filter(Filter::kStrict, call);
+    if (a != SECCOMP_SET_MODE_FILTER) return call();  // questions
+    return installing_filter((b & SECCOMP_FILTER_FLAG_TSYNC) != 0 ? Filter::kOfAllThreads : Filter::kOfThread,
+                             call);
+  }
   if (!is_wait(static_cast<int>(b))) return real::syscall(number, a, b, c, d, e, f);
   return wait_here<safe::WaitKind::kFutex, real::syscall, Entered::kNever, real::syscall>(
       reinterpret_cast<const void*>(a), number, a, b, c, d, e, f);

@@ -22,14 +22,21 @@ auto without_our_thread(Call call) {
   return result;
 }
 
+enum class Filter { kOfThread, kOfAllThreads, kStrict };
+
 // From now on a system call of ours may end the program. In the strict mode also a look at the clock: then
 // the thread is left alone for good.
 template <typename Call>
-auto installing_filter(bool is_strict, Call call) {
+auto installing_filter(Filter filter, Call call) {
   safe::threads.let_waiters_claim(false);
-  const auto result = without_our_thread(call);
-  if (is_strict && result == 0) safe::thread_state.is_agent = true;
-  return result;
+  return without_our_thread([&] {
+    const auto result = call();
+    if (result != 0) return result;
+    safe::thread_state.is_filtered = true;
+    if (filter == Filter::kStrict) safe::thread_state.is_agent = true;
+    if (filter == Filter::kOfAllThreads) safe::events.all_are_filtered = true;
+    return result;
+  });
 }
 
 }  // namespace profagent::hooks

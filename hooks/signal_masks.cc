@@ -5,6 +5,7 @@
 #include "agent/safe/cpu_recorder.h"
 #include "agent/safe/cpu_signal.h"
 #include "agent/safe/cpu_timers.h"
+#include "agent/safe/events.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
 #include "agent/safe/threads.h"
@@ -15,6 +16,11 @@
 namespace profagent::hooks {
 
 namespace {
+
+// Threads under a filter of the program's have none, and do not ask for their numbers.
+bool may_have_timer() {
+  return safe::cpu_recorder.is_running() && safe::may_ask_kernel();
+}
 
 // A timer that runs out while its signal is blocked would leave it pending, for the program's sigwait() or
 // signalfd to find; so it stands still meanwhile.
@@ -31,7 +37,7 @@ template <typename Change>
 int change_mask(int how, const sigset_t* signals, Change change) {
   const int number = safe::cpu_signal.number();
   // A pointer to nothing is the kernel's to refuse.
-  if (signals == nullptr || number == 0 || !safe::cpu_recorder.is_running() ||
+  if (signals == nullptr || number == 0 || !may_have_timer() ||
       !safe::sys::is_readable(reinterpret_cast<std::uintptr_t>(signals))) {
     return change();
   }
@@ -41,7 +47,7 @@ int change_mask(int how, const sigset_t* signals, Change change) {
 }
 
 bool is_sampled_signal(int number) {
-  return safe::cpu_signal.is_ours(number) && safe::cpu_recorder.is_running();
+  return safe::cpu_signal.is_ours(number) && may_have_timer();
 }
 
 // The signal that is ours may change; who takes one of them by waiting takes them all.
@@ -52,7 +58,7 @@ void note_signals_taken(const sigset_t* signals) {
   if (sigismember(signals, SIGPROF) != 1 && sigismember(signals, safe::cpu_signal.number()) != 1) return;
   safe::ThreadSlot* slot = safe::threads.current();
   if (slot == nullptr || slot->takes_cpu_signal.exchange(true, std::memory_order_relaxed)) return;
-  if (safe::cpu_recorder.is_running()) safe::cpu_timers.remove(safe::sys::gettid());
+  if (may_have_timer()) safe::cpu_timers.remove(safe::sys::gettid());
 }
 
 // The kernel's words for the thread's alternate stack, before it is told.
@@ -116,7 +122,7 @@ int sigaltstack(const stack_t* stack, stack_t* old) {
       was_too_small = slot->small_signal_stack.exchange(too_small, std::memory_order_relaxed);
     }
     // Before the kernel could use it.
-    if (too_small && safe::cpu_recorder.is_running()) safe::cpu_timers.remove(safe::sys::gettid());
+    if (too_small && may_have_timer()) safe::cpu_timers.remove(safe::sys::gettid());
   }
   const int result = real::sigaltstack(stack, old);
   if (result != 0 && slot != nullptr) {

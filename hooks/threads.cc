@@ -32,6 +32,7 @@ struct Birth {
   std::atomic<bool> taken{false};
   bool is_recorded = false;
   bool is_sampled = false;
+  bool is_filtered = false;
   safe::BucketId creator = 0;
   AnyRoutine start = nullptr;
   void* argument = nullptr;
@@ -70,6 +71,7 @@ struct Task {
   const bool is_recorded = birth.is_recorded;
   const bool is_sampled = birth.is_sampled;
   const safe::BucketId creator = birth.creator;
+  safe::thread_state.is_filtered = birth.is_filtered;
   let_go(birth);
   if (is_recorded) safe::created_threads.note(safe::CreatedThreads::own_handle(), creator);
   if (is_sampled) safe::cpu_recorder.on_thread_start();
@@ -98,15 +100,17 @@ Creation prepare(AnyRoutine start, void* argument, const safe::StartFrame& calle
   creation.is_recorded = safe::creation_recorder.is_recording() && !safe::thread_state.is_agent;
   // Only a thread that is sampled itself: what forbids a timer, a system call filter for instance, is
   // inherited.
-  const bool is_sampled =
-      safe::cpu_recorder.is_running() && safe::cpu_timers.find(safe::sys::gettid()) != nullptr;
+  const bool is_filtered = safe::thread_state.is_filtered;
+  const bool is_sampled = !is_filtered && safe::cpu_recorder.is_running() &&
+                          safe::cpu_timers.find(safe::sys::gettid()) != nullptr;
   if (creation.is_recorded) creation.creator = safe::creation_recorder.find_creator(caller);
-  if (creation.is_recorded || is_sampled) creation.birth = take_birth();
+  if (creation.is_recorded || is_sampled || is_filtered) creation.birth = take_birth();
   if (creation.birth != nullptr) {
     creation.birth->start = start;
     creation.birth->argument = argument;
     creation.birth->is_recorded = creation.is_recorded;
     creation.birth->is_sampled = is_sampled;
+    creation.birth->is_filtered = is_filtered;
     creation.birth->creator = creation.creator;
   }
   return creation;
@@ -120,7 +124,7 @@ void finish(const Creation& creation, bool created) {
   const int saved_errno = errno;
   if (creation.is_recorded) safe::creation_recorder.on_created(creation.creator);
   // Not for a thread that an allocator makes from inside one of our hooks: it may hold its locks.
-  if (safe::Section().is_outermost() && !safe::thread_state.is_agent)
+  if (safe::Section().is_outermost() && !safe::thread_state.is_agent && safe::may_ask_kernel())
     safe::raise(safe::events.thread_created);
   errno = saved_errno;
 }

@@ -16,6 +16,10 @@ void set_clock_function(ClockFunction function) noexcept {
   clock_function.store(function, std::memory_order_relaxed);
 }
 
+bool may_read_ticks() noexcept {
+  return clock_function.load(std::memory_order_relaxed) != nullptr;
+}
+
 Nanos monotonic_now() noexcept {
   timespec time{};
   const ClockFunction function = clock_function.load(std::memory_order_relaxed);

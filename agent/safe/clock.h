@@ -12,6 +12,8 @@ namespace profagent::safe {
 using ClockFunction = int (*)(clockid_t, timespec*);
 // At load. Null: by system call.
 void set_clock_function(ClockFunction function) noexcept;
+// Whether the processor's own counter may be read: where it may not, there is no such function.
+[[nodiscard]] bool may_read_ticks() noexcept;
 
 // ns.
 [[nodiscard]] Nanos monotonic_now() noexcept;

@@ -5,6 +5,8 @@
 
 #include <atomic>
 
+#include "agent/safe/thread_state.h"
+
 namespace profagent::safe {
 
 using EventHandler = void (*)() noexcept;
@@ -22,12 +24,20 @@ struct Events {
   // the next hook on malloc's slow path calls `deferred` when `is_deferred` is set.
   std::atomic<EventHandler> deferred{nullptr};
   std::atomic<bool> is_deferred{false};
+  // The program has put all its threads under a system call filter at once.
+  std::atomic<bool> all_are_filtered{false};
 };
 
 extern constinit Events events;
 
 inline void raise(const std::atomic<EventHandler>& event) noexcept {
   if (EventHandler handler = event.load(std::memory_order_acquire); handler != nullptr) handler();
+}
+
+// Whether this thread may do what asks the kernel for more than the program does: our thread is not started
+// from under a filter that the program has installed, which may end the process for it.
+inline bool may_ask_kernel() noexcept {
+  return !thread_state.is_filtered && !events.all_are_filtered.load(std::memory_order_relaxed);
 }
 
 }  // namespace profagent::safe

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "agent/safe/counters.h"
+#include "agent/safe/events.h"
 #include "agent/safe/heap_buckets.h"
 #include "agent/safe/random.h"
 #include "agent/safe/record_stack.h"
@@ -61,7 +62,8 @@ std::uint64_t HeapRecorder::wants(std::size_t size) noexcept {
     thread.bytes_until_sample = std::exchange(thread.put_aside, 0);
     if (!is_due(size)) return 0;
   }
-  if (thread.is_agent) {
+  // To keep a sample may ask the kernel for memory.
+  if (thread.is_agent || !may_ask_kernel()) {
     thread.bytes_until_sample = kNever;
     return 0;
   }

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/counters.h"
 #include "agent/safe/lazy.h"
+#include "agent/safe/thread_state.h"
 
 namespace profagent::safe {
 
@@ -53,8 +55,12 @@ constexpr std::uint64_t time_since_base(std::uint64_t word, Nanos now) noexcept 
 
 // Some 10 us. Nothing depends on how long exactly.
 constexpr std::uint64_t kBriefTicks = 1 << 15;
+// Where the counter is a fault (seccomp's strict mode, PR_SET_TSC) there are none.
+inline bool may_have_ticks() noexcept {
+  return !thread_state.is_agent && may_read_ticks();
+}
 inline std::uint64_t read_ticks() noexcept {
-  return __builtin_ia32_rdtsc();
+  return may_have_ticks() ? __builtin_ia32_rdtsc() : 0;
 }
 
 }  // namespace
@@ -135,6 +141,7 @@ bool LockWaiters::may_be_due(const void* lock) const noexcept {
   const Released* released = released_.load(std::memory_order_relaxed) + line * kPerLine;
   for (std::size_t i = 0; i < kPerLine; ++i) {
     if (!is_of(__atomic_load_n(&lines[line].entries[i].lock, __ATOMIC_RELAXED), lock)) continue;
+    if (!may_have_ticks()) return true;
     // Of processors that do not agree it may be any number; then the next is due, or this one is.
     const std::uint64_t ticks = read_ticks() - released[i].last_ticks.load(std::memory_order_relaxed);
     if (ticks >= kBriefTicks) return true;

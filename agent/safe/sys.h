@@ -25,6 +25,12 @@ namespace profagent::safe::sys {
   return result;
 }
 
+// As an argument.
+template <typename T>
+[[nodiscard]] long address_of(T* pointer) noexcept {
+  return reinterpret_cast<long>(pointer);
+}
+
 [[nodiscard]] inline pid_t gettid() noexcept {
   return static_cast<pid_t>(call(SYS_gettid));
 }

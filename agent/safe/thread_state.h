@@ -21,6 +21,7 @@ struct ThreadState {
   std::uintptr_t section = 0;  // where on the stack the outermost open Section is; 0: none
   bool is_composed = false;    // what is allocated inside of that section is counted by its owner
   bool is_agent = false;       // the agent's own thread: never sampled
+  bool is_filtered = false;    // under a system call filter of the program's, or made by such a thread
 };
 
 static_assert(std::is_trivially_destructible_v<ThreadState>);

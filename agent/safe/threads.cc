@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "agent/safe/counters.h"
+#include "agent/safe/events.h"
 #include "agent/safe/lazy.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
@@ -54,7 +55,7 @@ ThreadSlot* Threads::claim(pid_t tid) noexcept {
 
 ThreadSlot* Threads::current() noexcept {
   if (thread_state.slot != nullptr) return thread_state.slot;
-  thread_state.slot = claim(sys::gettid());
+  if (may_ask_kernel()) thread_state.slot = claim(sys::gettid());
   if (thread_state.slot == nullptr) count(counters.threads_not_registered);
   return thread_state.slot;
 }

@@ -21,14 +21,10 @@ namespace profagent::service {
 namespace {
 
 namespace sys = safe::sys;
+using sys::address_of;
 
 // The states of linux/tcp_states.h that tell a connected socket that somebody holds.
 constexpr std::uint8_t kTcpListen = 10;
-
-template <typename T>
-long address_of(T* pointer) noexcept {
-  return reinterpret_cast<long>(pointer);
-}
 
 // Both ends of a connection, in network order. An IPv4 address stands in the first four bytes.
 struct Ends {

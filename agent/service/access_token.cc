@@ -14,13 +14,9 @@ namespace profagent::service {
 namespace {
 
 namespace sys = safe::sys;
+using sys::address_of;
 
 constexpr mode_t kAnyoneElse = 0077;
-
-template <typename T>
-long address_of(T* pointer) noexcept {
-  return reinterpret_cast<long>(pointer);
-}
 
 // Why the file is no place for a secret; null when it is one.
 const char* fault_of(const struct stat& status) noexcept {

@@ -16,6 +16,7 @@ namespace profagent::service {
 namespace {
 
 namespace sys = safe::sys;
+using sys::address_of;
 
 constexpr std::size_t kMaxKept = 16;
 constexpr std::uint32_t kLastFd = ~0U;
@@ -25,11 +26,6 @@ constexpr long kPreferredFd = 1000;
 constexpr long kHeadroom = 10;
 // Of numbers that are closed without knowing whether they are open: a limit may be a billion.
 constexpr rlim64_t kMostNumbers = 1 << 20;
-
-template <typename T>
-long address_of(T* pointer) noexcept {
-  return reinterpret_cast<long>(pointer);
-}
 
 // Calls `close(first, last)` for every gap between the kept ones; stops at the first failure.
 template <typename Close>

@@ -17,17 +17,13 @@ namespace profagent::service {
 namespace {
 
 namespace sys = safe::sys;
+using sys::address_of;
 
 constexpr MonotonicNanos kMillisecond = 1'000'000;
 // How long our thread waits without looking whether it is asked to stop.
 constexpr MonotonicNanos kSlice = 20 * kMillisecond;
 // For one that does not end when it is left alone.
 constexpr MonotonicNanos kEndPatience = 1'000 * kMillisecond;
-
-template <typename T>
-long address_of(T* pointer) noexcept {
-  return reinterpret_cast<long>(pointer);
-}
 
 void sleep_for(MonotonicNanos duration) noexcept {
   const timespec pause = {.tv_sec = 0, .tv_nsec = duration};

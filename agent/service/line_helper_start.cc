@@ -20,11 +20,7 @@ namespace profagent::service {
 namespace {
 
 namespace sys = safe::sys;
-
-template <typename T>
-long address_of(T* pointer) noexcept {
-  return reinterpret_cast<long>(pointer);
-}
+using sys::address_of;
 
 [[noreturn]] void end_process() noexcept {
   for (;;) sys::call(SYS_exit_group, 0);

@@ -21,13 +21,9 @@ namespace profagent::service {
 namespace {
 
 namespace sys = safe::sys;
+using sys::address_of;
 
 constexpr int kBacklog = 128;
-
-template <typename T>
-long address_of(T* pointer) noexcept {
-  return reinterpret_cast<long>(pointer);
-}
 
 socklen_t fill(const Address& address, sockaddr_storage* storage) noexcept {
   *storage = {};
@@ -117,6 +113,12 @@ void Listeners::open_tcp(Address address) noexcept {
 }
 
 void Listeners::open_unix(const Address& address) noexcept {
+  for (const Listener& listener : all()) {
+    if (listener.address.kind != AddressKind::kUnix || listener.address.path.view() != address.path.view())
+      continue;
+    problems_.add("unix://").add(address.path.view()).add(": is listed twice\n");
+    return;
+  }
   const UnixSocket opened = open_unix_socket(address, &problems_);
   if (opened.fd < 0) return;
   adopt(opened.fd, address);

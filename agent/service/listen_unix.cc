@@ -17,14 +17,10 @@ namespace profagent::service {
 namespace {
 
 namespace sys = safe::sys;
+using sys::address_of;
 
 constexpr int kBacklog = 128;
 constexpr mode_t kAnyoneElse = 0077;
-
-template <typename T>
-long address_of(T* pointer) noexcept {
-  return reinterpret_cast<long>(pointer);
-}
 
 uid_t own_uid() noexcept {
   return static_cast<uid_t>(sys::call(SYS_geteuid));
@@ -90,6 +86,16 @@ long new_socket() noexcept {
   return sys::call(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
+// Whether it was this very process that began to listen: as the program that has executed this one. A process
+// of its last moments, which is to start a helper for lines, may keep the descriptor open a little longer.
+bool is_own_past(long probe) noexcept {
+  ucred peer = {};
+  socklen_t size = sizeof(peer);
+  return sys::call(SYS_getsockopt, probe, SOL_SOCKET, SO_PEERCRED, address_of(&peer), address_of(&size)) ==
+             0 &&
+         peer.pid == sys::getpid();
+}
+
 // What is in our way may go if it is a socket of ours that nobody listens on any more.
 bool make_way(long folder, const Place& place, const SocketPath& path, ProblemText* problems) noexcept {
   struct stat status = {};
@@ -104,8 +110,9 @@ bool make_way(long folder, const Place& place, const SocketPath& path, ProblemTe
   fill(path, &name);
   const long probe = new_socket();
   const long answer = probe < 0 ? probe : sys::call(SYS_connect, probe, address_of(&name), sizeof(name));
+  const bool is_free = answer == -ECONNREFUSED || (answer == 0 && is_own_past(probe));
   if (probe >= 0) sys::call(SYS_close, probe);
-  if (answer != -ECONNREFUSED) {
+  if (!is_free) {
     complain(path, "another process listens there", 0, problems);
     return false;
   }

@@ -17,6 +17,7 @@ namespace profagent::service {
 namespace {
 
 namespace sys = safe::sys;
+using sys::address_of;
 
 // For our own frames: request handling needs under 32 KiB, the demangler recurses deeper. Untouched pages
 // cost nothing.
@@ -29,11 +30,6 @@ constexpr std::size_t kKernelSigsetSize = 8;
 // libc's own two: it could not cancel threads or change credentials with these blocked.
 constexpr int kFirstLibcSignal = 32;
 constexpr int kSecondLibcSignal = 33;
-
-template <typename T>
-long address_of(T* pointer) noexcept {
-  return reinterpret_cast<long>(pointer);
-}
 
 int create_with(CreateThread create, int inherit, void* (*body)(void*), void* argument) noexcept {
   pthread_attr_t attributes;

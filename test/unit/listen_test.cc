@@ -251,10 +251,23 @@ TEST_CASE("the file of a dead process is replaced, that of a living one is not [
   const Opened second("unix://" + path);
   CHECK(second.problems().empty());
   CHECK(can_connect(path));
-  {
-    const Opened third("unix://" + path);
-    CHECK(third.problems().find("another process listens there") != std::string::npos);
-  }
+  CHECK(in_child([&] {
+          const Opened third("unix://" + path);
+          return third.problems().find("another process listens there") != std::string::npos ? 0 : 1;
+        }) == 0);
+  CHECK(can_connect(path));
+  const Opened both("unix://" + path + "2,unix://" + path + "2");
+  CHECK(both.problems().find("is listed twice") != std::string::npos);
+  CHECK(can_connect(path + "2"));
+}
+
+// A process that has begun before an execution may have kept the listener open.
+TEST_CASE("what this process has listened on itself, as another program, is replaced [H22][D8]") {
+  const Folder folder;
+  const std::string path = folder.path() + "/p.sock";
+  const Opened before("unix://" + path);
+  const Opened now("unix://" + path);
+  CHECK(now.problems().empty());
   CHECK(can_connect(path));
 }
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <ctime>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "agent/safe/arena.h"
+#include "agent/safe/clock.h"
 #include "agent/safe/counters.h"
 #include "test/unit/storm.h"
 
@@ -249,6 +251,7 @@ TEST_CASE("whether anybody waits for a lock shows without a search") {
 // In the processor's ticks, which go on by themselves: what is awaited must come, however slow this is.
 TEST_CASE("what has been taken over just now is not due before a while has passed") {
   const auto waiters = make_waiters();
+  set_clock_function(clock_gettime);
   CHECK_FALSE(waiters->may_be_due(lock_at(1)));
   const LockWaiters::Ticket ticket = waiters->join(lock_at(1), 0);
   CHECK(waiters->may_be_due(lock_at(1)));
@@ -258,6 +261,10 @@ TEST_CASE("what has been taken over just now is not due before a while has passe
   } while (waiters->may_be_due(lock_at(1)));
   while (!waiters->may_be_due(lock_at(1))) {
   }
+  // Where they may not be read, everything is due at once.
+  set_clock_function(nullptr);
+  static_cast<void>(take_over_at(*waiters, lock_at(1), 640));
+  CHECK(waiters->may_be_due(lock_at(1)));
   waiters->leave(lock_at(1), ticket);
   CHECK_FALSE(waiters->may_be_due(lock_at(1)));
 }

@@ -26,7 +26,11 @@ static struct sock_filter instructions[] = {
 };
 
 NOINLINE void compute_in_prison(void) {
-  for (;;) spin(1000000);
+  for (;;) {
+    spin(1000000);
+    // From what this thread has had before: libc asks the kernel for nothing.
+    free(malloc(64));
+  }
 }
 
 NOINLINE void compute_free(void) {
@@ -35,6 +39,7 @@ NOINLINE void compute_free(void) {
 
 NOINLINE void* go_to_prison(void* unused) {
   name_thread("prisoner");
+  free(malloc(64));
   int chosen = kNone;
   while ((chosen = __atomic_load_n(&way, __ATOMIC_ACQUIRE)) == kNone) compute_free();
   const struct sock_fprog filter = {sizeof instructions / sizeof *instructions, instructions};
@@ -49,7 +54,7 @@ NOINLINE void* burn_for_ever(void* unused) {
   name_thread("free");
   for (;;) {
     burn(1000000);
-    // The agent's thread, which ends for such calls, comes back with an allocation.
+    // The agent's thread, which ends for such calls, comes back with an allocation of this thread.
     free(malloc(10000));
   }
   return unused;
