@@ -1,6 +1,6 @@
-// Where calls enter that wait under common names (pause, wait, select): a library that the program was linked
-// with may have a function of its own under such a name, with other parameters. What is exported is one jump
-// through a pointer here, by which all arguments pass, however many there are.
+// Where calls enter under common names (pause, wait, mtx_lock): a library that the program was linked
+// with may have a function of its own under such a name, with other parameters or answers. What is exported
+// is one jump through a pointer here, by which all arguments pass, however many there are.
 //
 // The pointer leads to the hook when libc's function stands behind us, or one that acts for libc's; else to
 // that function itself. It starts at a stub that resolves the table, as those of hooks/real.h do.

@@ -60,6 +60,17 @@ namespace real {
 #include "hooks/table.def"
 #undef PROFAGENT_HOOK
 
+namespace {
+
+int attempt_after_resolving(pthread_mutex_t* mutex) {
+  resolve();
+  return attempt_mutex(mutex);
+}
+
+}  // namespace
+
+constinit std::add_pointer_t<int(pthread_mutex_t*)> attempt_mutex = attempt_after_resolving;
+
 void resolve() noexcept {
   const link_map* libc = safe::find_definer(safe::first_object(), "gnu_get_libc_version");
 #define PROFAGENT_OLD_HOOK(function, name, version, result, parameters, arguments) \
@@ -75,6 +86,9 @@ void resolve() noexcept {
   }
 #include "hooks/table.def"
 #undef PROFAGENT_HOOK
+  const bool is_whole = next_definition("pthread_mutex_lock", false).object ==
+                        next_definition("pthread_mutex_trylock", false).object;
+  set(attempt_mutex, nullptr, is_whole ? pthread_mutex_trylock : pthread_mutex_lock);
 }
 
 }  // namespace real

@@ -28,6 +28,10 @@ namespace profagent::hooks::real {
 #include "hooks/table.def"
 #undef PROFAGENT_HOOK
 
+// What a mutex is tried with: pthread_mutex_trylock(), but where a library before libc has the lock and not
+// the try, its pthread_mutex_lock(). It would not know of what a try has taken.
+[[gnu::visibility("hidden")]] extern constinit std::add_pointer_t<int(pthread_mutex_t*)> attempt_mutex;
+
 // Any thread; cheap after the first time.
 void resolve() noexcept;
 

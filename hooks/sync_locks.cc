@@ -4,6 +4,7 @@
 
 #include <threads.h>
 
+#include "hooks/entries.h"
 #include "hooks/export.h"
 #include "hooks/real.h"
 #include "hooks/unrecoverable.h"
@@ -38,6 +39,8 @@ template <auto& real, auto& real_try, int kBusy, typename Mutex, typename... Arg
 
 template <auto& real, typename... Arguments>
 [[gnu::always_inline]] inline int lock_pthread_mutex(pthread_mutex_t* mutex, Arguments... arguments) {
+  if (real::attempt_mutex != real::pthread_mutex_trylock) [[unlikely]]
+    return real(mutex, arguments...);
   return lock_mutex<real, real::pthread_mutex_trylock, EBUSY>(mutex, arguments...);
 }
 
@@ -111,7 +114,7 @@ __attribute__((naked)) int pthread_mutex_lock(pthread_mutex_t* /*mutex*/) {
       "jmp profagent_wait_after_try"
       :
       : [timing] "m"(safe::contention_recorder.timing), [lock] "m"(real::pthread_mutex_lock),
-        [attempt] "m"(real::pthread_mutex_trylock));
+        [attempt] "m"(real::attempt_mutex));
 }
 
 PROFAGENT_EXPORT(pthread_mutex_timedlock)
@@ -195,22 +198,23 @@ int __pthread_rwlock_unlock(pthread_rwlock_t* lock) {
   return unlock_rwlock(lock);
 }
 
-// C11: the same under other names, with answers of its own.
-PROFAGENT_EXPORT(mtx_lock)
+}  // extern "C"
+
+// C11, under names that libraries have had for their own (entries.h).
+namespace watched {
+
 int mtx_lock(mtx_t* mutex) {
   return lock_mutex<real::mtx_lock, real::mtx_trylock, thrd_busy>(mutex);
 }
 
-PROFAGENT_EXPORT(mtx_timedlock)
 int mtx_timedlock(mtx_t* mutex, const timespec* until) {
   return lock_mutex<real::mtx_timedlock, real::mtx_trylock, thrd_busy>(mutex, until);
 }
 
-PROFAGENT_EXPORT(mtx_unlock)
 int mtx_unlock(mtx_t* mutex) {
   return unlock_mutex<real::mtx_unlock>(mutex);
 }
 
-}  // extern "C"
+}  // namespace watched
 
 }  // namespace profagent::hooks

@@ -7,6 +7,7 @@
 #include <semaphore.h>
 #include <threads.h>
 
+#include "hooks/entries.h"
 #include "hooks/export.h"
 #include "hooks/real.h"
 #include "hooks/waiting.h"
@@ -85,16 +86,6 @@ int pthread_cond_clockwait(pthread_cond_t* cond, pthread_mutex_t* mutex, clockid
   return wait_for_cond<real::pthread_cond_clockwait>(cond, mutex, clock, until);
 }
 
-PROFAGENT_EXPORT(cnd_wait)
-int cnd_wait(cnd_t* cond, mtx_t* mutex) {
-  return wait_for_cond<real::cnd_wait>(cond, mutex);
-}
-
-PROFAGENT_EXPORT(cnd_timedwait)
-int cnd_timedwait(cnd_t* cond, mtx_t* mutex, const timespec* until) {
-  return wait_for_cond<real::cnd_timedwait>(cond, mutex, until);
-}
-
 PROFAGENT_EXPORT_AS(pthread_cond_signal, "pthread_cond_signal@@GLIBC_2.3.2")
 int pthread_cond_signal(pthread_cond_t* cond) {
   return wake_by<real::pthread_cond_signal>(cond);
@@ -113,16 +104,6 @@ int old_pthread_cond_signal(void* cond) {
 PROFAGENT_EXPORT_AS(old_pthread_cond_broadcast, "pthread_cond_broadcast@GLIBC_2.2.5")
 int old_pthread_cond_broadcast(void* cond) {
   return wake_by<real::old_pthread_cond_broadcast>(cond);
-}
-
-PROFAGENT_EXPORT(cnd_signal)
-int cnd_signal(cnd_t* cond) {
-  return wake_by<real::cnd_signal>(cond);
-}
-
-PROFAGENT_EXPORT(cnd_broadcast)
-int cnd_broadcast(cnd_t* cond) {
-  return wake_by<real::cnd_broadcast>(cond);
 }
 
 PROFAGENT_EXPORT(sem_post)
@@ -166,11 +147,31 @@ int pthread_clockjoin_np(pthread_t thread, void** result, clockid_t clock, const
                                                               until);
 }
 
-PROFAGENT_EXPORT(thrd_join)
+}  // extern "C"
+
+// C11, under names that libraries have had for their own (entries.h).
+namespace watched {
+
+int cnd_wait(cnd_t* cond, mtx_t* mutex) {
+  return wait_for_cond<real::cnd_wait>(cond, mutex);
+}
+
+int cnd_timedwait(cnd_t* cond, mtx_t* mutex, const timespec* until) {
+  return wait_for_cond<real::cnd_timedwait>(cond, mutex, until);
+}
+
+int cnd_signal(cnd_t* cond) {
+  return wake_by<real::cnd_signal>(cond);
+}
+
+int cnd_broadcast(cnd_t* cond) {
+  return wake_by<real::cnd_broadcast>(cond);
+}
+
 int thrd_join(thrd_t thread, int* result) {
   return wait_in<WaitKind::kJoin, real::thrd_join>(object_of(thread), thread, result);
 }
 
-}  // extern "C"
+}  // namespace watched
 
 }  // namespace profagent::hooks

@@ -13,6 +13,7 @@
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
 #include "agent/safe/unwind.h"
+#include "hooks/entries.h"
 #include "hooks/export.h"
 #include "hooks/real.h"
 #include "hooks/threads.h"
@@ -150,7 +151,11 @@ int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, StartRou
   return result;
 }
 
-PROFAGENT_EXPORT(thrd_create)
+}  // extern "C"
+
+// C11, under names that libraries have had for their own (entries.h).
+namespace watched {
+
 int thrd_create(thrd_t* thread, thrd_start_t start, void* argument) {
   const Creation creation = prepare(reinterpret_cast<AnyRoutine>(start), argument, safe::caller_frame());
   const int result = creation.birth == nullptr ? real::thrd_create(thread, start, argument)
@@ -159,6 +164,6 @@ int thrd_create(thrd_t* thread, thrd_start_t start, void* argument) {
   return result;
 }
 
-}  // extern "C"
+}  // namespace watched
 
 }  // namespace profagent::hooks

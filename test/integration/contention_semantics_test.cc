@@ -44,6 +44,12 @@ TEST_CASE("a library's own functions under names of libc's get all their argumen
   check_same_as_alone("foreign");
 }
 
+TEST_CASE("our thread does not call a library's functions under names of libc's", "[B3]") {
+  Victim victim("foreign");
+  for (int i = 0; i < 3; ++i) CHECK(victim.get("/debug/pprof/goroutine?debug=1").status == 200);
+  CHECK(victim.process().running());
+}
+
 TEST_CASE("a preloaded library that stands in for libc does not hide its waits") {
   Victim victim("wait_io", {}, kAll, {.preload = "@ " + victim_path("libstand_in.so")});
   const Profile block = victim.profile("/debug/pprof/block?symbols=names");
@@ -55,8 +61,20 @@ TEST_CASE("a preloaded library that stands in for libc does not hide its waits")
   }
 }
 
+TEST_CASE("a preloaded library that has the lock and not the try is told of every lock") {
+  Victim victim("mutex_hog", {}, kAll, {.preload = "@ " + victim_path("libstand_in.so")});
+  victim.command("hog1 2 20");
+  const Outcome outcome = victim.finish();
+  CHECK(outcome.ok());
+  CHECK(outcome.out.find("locks are") == std::string::npos);
+}
+
 TEST_CASE("a thread that may only read and write does", "[B3]") {
   check_same_as_alone("strict_filter");
+}
+
+TEST_CASE("a thread that may not read the processor's counter needs it nowhere", "[B3]") {
+  check_same_as_alone("no_counter");
 }
 
 TEST_CASE("a thread that may not ask for its id gives locks back", "[B3]") {

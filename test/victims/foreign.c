@@ -20,8 +20,8 @@ static int choice(void) __attribute__((ifunc("choose")));
 
 static void tell(const char* when, struct Answers answers) {
   char line[160];
-  snprintf(line, sizeof line, "%s: %.1f %.1f %ld %.1f %ld %ld %ld\n", when, answers.pause, answers.wait,
-           answers.select, answers.flock, answers.msgrcv.parts[0], answers.msgrcv.parts[3],
+  snprintf(line, sizeof line, "%s: %.1f %.1f %ld %.1f %.1f %ld %ld %ld\n", when, answers.pause, answers.wait,
+           answers.select, answers.flock, answers.mutex, answers.msgrcv.parts[0], answers.msgrcv.parts[3],
            answers.msgrcv.parts[5]);
   say(line);
 }

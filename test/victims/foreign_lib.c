@@ -31,8 +31,24 @@ struct Parcel own_msgrcv(struct Parcel parcel, int plus) {
   return parcel;
 }
 
+double own_mtx_lock(double first, long second) {
+  return first * 10 + (double)second;
+}
+
 int own_nanosleep(void) {
   return 4711;
+}
+
+int own_recv(const char* text) {
+  return *text;
+}
+
+int own_poll(const char* text) {
+  return *text;
+}
+
+int own_epoll_wait(const char* text) {
+  return *text;
 }
 
 // Before the agent's constructor.
