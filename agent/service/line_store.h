@@ -17,7 +17,7 @@ struct SourceLine {
   std::string_view function;  // the linker's name, or in C the function's; empty: not known
   std::string_view file;      // absolute, unless the compiler was told otherwise; empty: not known
   // Where `function` calls the one before it in the chain, or where the pc is; 0: not known.
-  std::int64_t line = 0;
+  std::uint32_t line = 0;
 
   bool operator==(const SourceLine&) const = default;
 };

@@ -238,16 +238,28 @@ std::vector<encoder::MappingIndex> ReadableStacks::describe_mappings(encoder::Pr
   return mappings;
 }
 
+// What a profile is going to hold, and the store has.
+void ReadableStacks::lend_texts(const Frame& frame, encoder::Profile& profile) const {
+  for (std::size_t i = frame.hidden; i < frame.chain.size(); ++i) {
+    const SourceLine line = frame.chain[i];
+    profile.intern_lent(line.file);
+    if (!is_own_name(frame, i) || line.function == frame.resolved.symbol->system_name)
+      profile.intern_lent(line.function);
+  }
+}
+
 std::vector<encoder::LocationIndex> ReadableStacks::describe(encoder::Profile& profile) const {
   const std::vector<encoder::MappingIndex> mappings = describe_mappings(profile);
   profile.add_comment(names_problem_);
   profile.add_comment(lines_problem_);
+  profile.hold(lines_);
   std::vector<encoder::LocationIndex> locations;
   locations.reserve(frames_.size());
   locations.push_back(profile.add_synthetic_location(kOverflowFrameName));
   std::vector<Function> inside;
   std::vector<encoder::Line> lines;
   for (const Frame& frame : std::span(frames_).subspan(1)) {
+    lend_texts(frame, profile);
     functions(frame, inside);
     lines.clear();
     for (const Function& function : inside) {

@@ -52,7 +52,7 @@ class ReadableStacks {
     std::string_view name;
     std::string_view system_name;
     std::string_view file;  // empty: not known
-    std::int64_t line = 0;
+    std::uint32_t line = 0;
   };
   // The innermost inlined function first, the one that has the frame last. As long as this object lives.
   void functions(const Frame& frame, std::vector<Function>& out) const;
@@ -64,7 +64,7 @@ class ReadableStacks {
   [[nodiscard]] const ModuleSet& modules() const noexcept { return modules_; }
 
   // Adds the mappings and all frames to an empty profile, and why names or lines are missing as comments. The
-  // result holds a location for each position.
+  // result holds a location for each position. The profile may outlive this object.
   [[nodiscard]] std::vector<encoder::LocationIndex> describe(encoder::Profile& profile) const;
 
  private:
@@ -76,12 +76,13 @@ class ReadableStacks {
   [[nodiscard]] bool is_own_name(const Frame& frame, std::size_t index) const noexcept;
   [[nodiscard]] std::uint32_t position_of(std::uintptr_t pc) const noexcept;
   [[nodiscard]] std::vector<encoder::MappingIndex> describe_mappings(encoder::Profile& profile) const;
+  void lend_texts(const Frame& frame, encoder::Profile& profile) const;
   [[nodiscard]] std::size_t index_of(const Module& module) const noexcept {
     return static_cast<std::size_t>(&module - modules_.modules().data());
   }
 
   ModuleSet modules_;
-  std::vector<Frame> frames_;  // by pc, so the synthetic one is the first
+  std::vector<Frame> frames_;               // by pc, so the synthetic one is the first
   std::shared_ptr<const LineStore> lines_;  // the chains'
   encoder::StringTable readable_;
   // Of each frame: its own, unless the symbolizer has it in that style; then one for each of its chain.
