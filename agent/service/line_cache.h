@@ -24,8 +24,8 @@ struct ImageLines {
 
 class LineCache {
  public:
-  // Of what is kept from one request to the next: about twenty thousand addresses that have nothing in common,
-  // several times as many of one program.
+  // Of what is kept from one request to the next: about twenty thousand addresses in three functions of
+  // their own each, several times as many where functions are shared.
   static constexpr std::size_t kMaxBytes = 4UL << 20;
   // At no time more: what a helper says is all that a request needs, or more than it was asked for.
   static constexpr std::size_t kMostBytes = 32UL << 20;

@@ -27,8 +27,8 @@ std::uint32_t LineStore::keep(const line_wire::Chain& chain) {
         {.function = keep_text(frame.function), .file = keep_text(frame.file), .line = frame.line});
   }
   const std::uint64_t hash = hash_of(place);
-  const std::uint32_t known = chain_index_.find(
-      hash, [&](std::uint32_t number) { return are_equal(chains_[number - 1], place); });
+  const std::uint32_t known =
+      chain_index_.find(hash, [&](std::uint32_t number) { return are_equal(chains_[number - 1], place); });
   if (known != PositionIndex::kNone) {
     frames_.shrink(place.begin);
     return known;
