@@ -35,7 +35,7 @@ class HashIndex {
   [[nodiscard]] std::uint32_t find(std::uint64_t hash, Equal equal) const {
     if (slots_.empty()) return kNone;
     const std::uint32_t tag = fold(hash);
-    for (std::size_t i = tag & mask();; i = (i + 1) & mask()) {
+    for (std::size_t i = begin_of(tag);; i = after(i)) {
       if (slots_[i].position == kNone) return kNone;
       if (slots_[i].tag == tag && equal(slots_[i].position)) return slots_[i].position;
     }
@@ -57,23 +57,28 @@ class HashIndex {
 
   static std::uint32_t fold(std::uint64_t hash) { return static_cast<std::uint32_t>(hash ^ (hash >> 32U)); }
 
-  [[nodiscard]] std::size_t mask() const { return slots_.size() - 1; }
+  // Not the remainder: it takes any number of slots, and no division.
+  [[nodiscard]] std::size_t begin_of(std::uint32_t tag) const {
+    return static_cast<std::size_t>(std::uint64_t{tag} * slots_.size() >> 32U);
+  }
+  [[nodiscard]] std::size_t after(std::size_t i) const { return i + 1 == slots_.size() ? 0 : i + 1; }
 
   void place(Slot slot) {
-    std::size_t i = slot.tag & mask();
-    while (slots_[i].position != kNone) i = (i + 1) & mask();
+    std::size_t i = begin_of(slot.tag);
+    while (slots_[i].position != kNone) i = after(i);
     slots_[i] = slot;
   }
 
+  // By half: the double would be three fifths empty at first, and is more beside the old ones.
   void grow() {
-    std::vector<Slot> old(slots_.empty() ? 16 : slots_.size() * 2);
+    std::vector<Slot> old(slots_.empty() ? 16 : slots_.size() + slots_.size() / 2);
     old.swap(slots_);
     for (const Slot& slot : old) {
       if (slot.position != kNone) place(slot);
     }
   }
 
-  std::vector<Slot> slots_;  // a power of two, at most three quarters full
+  std::vector<Slot> slots_;  // at most three quarters full
   std::size_t used_ = 0;
 };
 

@@ -76,11 +76,11 @@ void Profile::set_mapping_flags(MappingIndex mapping, MappingFlags flags) {
 }
 
 FunctionIndex Profile::add_function(std::string_view name, std::string_view system_name,
-                                    std::string_view file, std::int64_t start_line) {
+                                    std::string_view file, std::uint32_t start_line) {
   const Function added{intern(name), intern(system_name), intern(file), start_line};
   std::uint64_t hash = hash_mix(number(added.name), number(added.system_name));
   hash = hash_mix(hash, number(added.file));
-  hash = hash_mix(hash, static_cast<std::uint64_t>(start_line));
+  hash = hash_mix(hash, start_line);
   const std::uint32_t found = function_index_.find(hash, [&](std::uint32_t position) {
     const Function& other = functions_[position];
     return other.name == added.name && other.system_name == added.system_name && other.file == added.file &&

@@ -14,9 +14,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "encoder/hash_index.h"
@@ -62,12 +64,12 @@ struct Function {
   StringId name = kEmptyString;         // as people read it
   StringId system_name = kEmptyString;  // as the linker reads it
   StringId file = kEmptyString;
-  std::int64_t start_line = 0;
+  std::uint32_t start_line = 0;
 };
 
 struct Line {
   FunctionIndex function{};
-  std::int64_t line = 0;
+  std::uint32_t line = 0;
 };
 
 struct Location {
@@ -101,6 +103,10 @@ class Profile {
   explicit Profile(std::span<const TypeAndUnit> sample_types);
 
   StringId intern(std::string_view text) { return strings_.intern(text); }
+  // The same without a copy. `text` belongs to what hold() was given, or outlives the profile.
+  StringId intern_lent(std::string_view text) { return strings_.intern_lent(text); }
+  // Lets it live as long as the profile.
+  void hold(std::shared_ptr<const void> lender) { lenders_.push_back(std::move(lender)); }
 
   // The first mapping added is taken for the main executable by every client. Equal mappings (all but the
   // flags) are one; the first one's flags stay, see set_mapping_flags.
@@ -108,7 +114,7 @@ class Profile {
   void set_mapping_flags(MappingIndex mapping, MappingFlags flags);
 
   FunctionIndex add_function(std::string_view name, std::string_view system_name, std::string_view file,
-                             std::int64_t start_line);
+                             std::uint32_t start_line);
 
   // One location for each (address, mapping); the lines of a second call are ignored, so ask find_location
   // before resolving symbols. The address is the identity of a frame between scrapes: equal only for equal
@@ -182,6 +188,7 @@ class Profile {
   void select_labels(std::span<const Label> labels);
   [[nodiscard]] bool known(StringId id) const { return static_cast<std::size_t>(id) < strings_.size(); }
 
+  std::vector<std::shared_ptr<const void>> lenders_;
   StringTable strings_;
   Pool pool_;  // lines, stacks, labels
   std::vector<ValueType> sample_types_;

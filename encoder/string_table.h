@@ -22,13 +22,18 @@ class StringTable {
 
   // Invalid UTF-8 is escaped and long text cut (see to_utf8), so two inputs may get one id.
   StringId intern(std::string_view text);
+  // The same without a copy, but of what has to be cleaned: `text` stays where it is for the table's life,
+  // moves included.
+  StringId intern_lent(std::string_view text);
 
   [[nodiscard]] std::string_view text(StringId id) const { return strings_[static_cast<std::size_t>(id)]; }
   [[nodiscard]] std::size_t size() const { return strings_.size(); }
 
  private:
   [[nodiscard]] std::uint32_t find(std::string_view text, std::uint64_t hash) const;
-  StringId insert(std::string_view text, std::uint64_t hash);
+  StringId intern(std::string_view text, bool is_lent);
+  StringId insert(std::string_view kept, std::uint64_t hash);
+  [[nodiscard]] std::string_view copy(std::string_view text);
 
   Pool pool_;
   std::vector<std::string_view> strings_;

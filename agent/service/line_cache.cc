@@ -1,85 +1,59 @@
 #include "agent/service/line_cache.h"
 
-#include <cstring>
-#include <utility>
+#include "encoder/hash_index.h"
 
 namespace profagent::service {
 
 namespace {
 
-// What the containers need for an element, with the block around it.
-constexpr std::size_t kElementBytes = 64;
-
-// Of texts that are kept once, so their places stand for them.
-std::size_t hash_of(const LineChain& chain) noexcept {
-  constexpr std::size_t kFactor = 0x9e3779b97f4a7c15;
-  std::size_t hash = chain.size();
-  for (const SourceLine& line : chain) {
-    for (const std::size_t word :
-         {reinterpret_cast<std::size_t>(line.function.data()),
-          reinterpret_cast<std::size_t>(line.file.data()), static_cast<std::size_t>(line.line)}) {
-      hash = (hash ^ word) * kFactor;
-      hash ^= hash >> 32;
-    }
-  }
-  return hash;
+std::uint64_t hash_of(std::uint32_t image, std::uint64_t address) noexcept {
+  return encoder::hash_mix(image, address);
 }
 
 }  // namespace
 
-std::string_view LineCache::Texts::keep(std::string_view text, std::size_t& bytes) {
-  if (text.empty()) return {};
-  if (const auto known = known_.find(text); known != known_.end()) return *known;
-  bytes += text.size() + kElementBytes;
-  char* place = nullptr;
-  if (text.size() > kBlockBytes / 4) {
-    // A block of its own, before the one that is being filled.
-    auto own = std::make_unique<char[]>(text.size());
-    place = own.get();
-    blocks_.insert(blocks_.begin(), std::move(own));
-  } else {
-    if (left_ < text.size()) {
-      blocks_.push_back(std::make_unique<char[]>(kBlockBytes));
-      left_ = kBlockBytes;
-    }
-    place = blocks_.back().get() + (kBlockBytes - left_);
-    left_ -= text.size();
-  }
-  std::memcpy(place, text.data(), text.size());
-  return *known_.emplace(place, text.size()).first;
+ImageLines& LineCache::of(const std::string& identity) {
+  const auto [entry, is_new] = images_.try_emplace(identity);
+  if (is_new) entry->second.number = static_cast<std::uint32_t>(images_.size());
+  return entry->second;
 }
 
-bool LineCache::add(ImageLines& image, std::uint64_t address, const line_wire::Chain& chain) {
+bool LineCache::add(const ImageLines& image, std::uint64_t address, const line_wire::Chain& chain) {
   // What comes with one packet is small against it.
-  if (bytes_ > kMostBytes) return false;
-  const auto [entry, is_new] = image.by_address.try_emplace(address);
-  if (is_new) bytes_ += kElementBytes;
-  if (chain.empty()) return true;
-  if (texts_ == nullptr) texts_ = std::make_shared<Texts>();
-  auto kept = std::make_shared<KeptChain>();
-  kept->texts = texts_;
-  kept->chain.reserve(chain.size());
-  for (const line_wire::Frame& frame : chain) {
-    kept->chain.push_back({.function = texts_->keep(frame.function, bytes_),
-                           .file = texts_->keep(frame.file, bytes_),
-                           .line = frame.line});
-  }
-  auto& equal = by_hash_[hash_of(kept->chain)];
-  if (equal == nullptr || *equal != kept->chain) {
-    bytes_ += 2 * kElementBytes + sizeof(KeptChain) + kept->chain.size() * sizeof(SourceLine);
-    const LineChain* const lines = &kept->chain;
-    equal = std::shared_ptr<const LineChain>(std::move(kept), lines);
-  }
-  entry->second = equal;
+  if (bytes() > kMostBytes) return false;
+  if (position_of(image, address) != PositionIndex::kNone) return true;
+  if (store_ == nullptr) store_ = std::make_shared<LineStore>();
+  index_.reserve([&](std::uint32_t position) {
+    const Known& known = known_[position - 1];
+    return hash_of(known.image, known.address);
+  });
+  known_.push_back({.address = address, .image = image.number, .chain = store_->keep(chain)});
+  index_.insert(hash_of(image.number, address), static_cast<std::uint32_t>(known_.size()));
   return true;
+}
+
+std::optional<LineChain> LineCache::find(const ImageLines& image, std::uint64_t address) const {
+  const std::uint32_t position = position_of(image, address);
+  if (position == PositionIndex::kNone) return std::nullopt;
+  return store_->chain(known_[position - 1].chain);
+}
+
+std::uint32_t LineCache::position_of(const ImageLines& image, std::uint64_t address) const noexcept {
+  return index_.find(hash_of(image.number, address), [&](std::uint32_t position) {
+    const Known& known = known_[position - 1];
+    return known.address == address && known.image == image.number;
+  });
+}
+
+std::size_t LineCache::bytes() const noexcept {
+  return known_.size() * sizeof(Known) + index_.bytes() + (store_ == nullptr ? 0 : store_->bytes());
 }
 
 void LineCache::clear() noexcept {
   images_.clear();
-  // Not clear(), which keeps the table.
-  decltype(by_hash_)().swap(by_hash_);
-  texts_.reset();
-  bytes_ = 0;
+  known_ = {};
+  index_ = {};
+  store_.reset();
 }
 
 }  // namespace profagent::service

@@ -113,12 +113,12 @@ LineAnswer SourceLines::Impl::find(const ModuleSet& modules, std::span<const std
     }
   }
 
+  answer.store = cache.store();
   answer.chains.resize(pcs.size());
   for (const auto& [image, wanted] : by_image) {
     const ImageLines& lines = cache.of(identity_of(*image));
     for (const Wanted& each : wanted) {
-      const auto known = lines.by_address.find(each.address);
-      if (known != lines.by_address.end()) answer.chains[each.index] = known->second;
+      if (const auto known = cache.find(lines, each.address)) answer.chains[each.index] = *known;
     }
   }
   last_use = monotonic_now();
@@ -135,7 +135,7 @@ std::vector<SourceLines::Impl::Search> SourceLines::Impl::searches(
     if (lines.has_none) continue;
     std::vector<std::uint64_t> addresses;
     for (const Wanted& each : wanted) {
-      if (!lines.by_address.contains(each.address)) addresses.push_back(each.address);
+      if (!cache.find(lines, each.address)) addresses.push_back(each.address);
     }
     if (addresses.empty()) continue;
     std::sort(addresses.begin(), addresses.end());

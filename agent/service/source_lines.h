@@ -15,26 +15,15 @@
 
 #include "agent/service/debug_files.h"
 #include "agent/service/line_helper_rules.h"
+#include "agent/service/line_store.h"
 #include "agent/service/modules.h"
 
 namespace profagent::service {
 
-struct SourceLine {
-  // Both live as long as the chain does; many chains share one text.
-  std::string_view function;  // the linker's name, or in C the function's; empty: not known
-  std::string_view file;      // absolute, unless the compiler was told otherwise; empty: not known
-  // Where `function` calls the one before it in the chain, or where the pc is; 0: not known.
-  std::int64_t line = 0;
-
-  bool operator==(const SourceLine&) const = default;
-};
-
-// Of one address: the innermost inlined function first, the one that the symbol table names last.
-using LineChain = std::vector<SourceLine>;
-
 struct LineAnswer {
-  // One for each address, in their order. Null: no debug information says anything.
-  std::vector<std::shared_ptr<const LineChain>> chains;
+  // One for each address, in their order. Empty: no debug information says anything.
+  std::vector<LineChain> chains;
+  std::shared_ptr<const LineStore> store = {};  // the chains are valid as long as somebody holds it
   // In one sentence why lines may be missing although there is debug information (no helper could be started,
   // it took too long, ...); empty when all was asked.
   std::string problem;

@@ -94,34 +94,29 @@ void ReadableStacks::resolve(SymbolSources& sources, std::span<const safe::Pc> p
   frames_.reserve(pcs.size() + 1);
   frames_.push_back({});
   for (std::size_t i = 0; i < pcs.size(); ++i) {
-    frames_.push_back({pcs[i], std::move(resolved[i]), {}});
-    // In the default style the symbolizer has it.
-    const Symbol& symbol = *frames_.back().resolved.symbol;
-    if (wish_.style != DemangleStyle::kDefault) add_name(symbol.system_name);
+    frames_.push_back({.pc = pcs[i], .resolved = std::move(resolved[i]), .chain = {}});
   }
+  resolved = {};
   if (wish_.detail == SymbolDetail::kLines) find_lines(sources.source_lines, pcs);
+  add_names();
 }
 
 void ReadableStacks::find_lines(SourceLines& source_lines, std::span<const safe::Pc> pcs) {
   LinePatience alone;
   LineAnswer answer = source_lines.find(modules_, pcs, wish_.patience ? *wish_.patience : alone);
   lines_problem_ = std::move(answer.problem);
+  lines_ = std::move(answer.store);
   std::unordered_map<std::string_view, bool> allocators;
   for (std::size_t i = 0; i < pcs.size(); ++i) {
     Frame& frame = frames_[i + 1];
-    frame.chain = std::move(answer.chains[i]);
-    if (!frame.chain || frame.chain->empty()) continue;
-    for (const SourceLine& line : *frame.chain) {
-      const bool is_in_table = &line == &frame.chain->back() && frame.resolved.found;
-      if (!is_in_table) add_name(line.function);
-    }
+    frame.chain = answer.chains[i];
     if (leaf_ == LeafFrames::kWithoutAllocator) hide_allocators(frame, allocators);
   }
 }
 
 // What allocators call is allocators, so they stand at the leaf.
 void ReadableStacks::hide_allocators(Frame& frame, std::unordered_map<std::string_view, bool>& known) const {
-  const LineChain& chain = *frame.chain;
+  const LineChain& chain = frame.chain;
   for (; frame.hidden + 1 < chain.size(); ++frame.hidden) {
     const std::string_view name = chain[frame.hidden].function;
     const auto [at, is_new] = known.try_emplace(name);
@@ -130,9 +125,27 @@ void ReadableStacks::hide_allocators(Frame& frame, std::unordered_map<std::strin
   }
 }
 
-void ReadableStacks::add_name(std::string_view system_name) {
-  const auto [at, is_new] = names_.try_emplace(system_name);
-  if (is_new) at->second = readable_.text(readable_.intern(demangle(system_name, wish_.style)));
+// Whether the symbolizer's name stands for the chain's.
+bool ReadableStacks::is_own_name(const Frame& frame, std::size_t index) const noexcept {
+  return frame.resolved.found && index + 1 == frame.chain.size();
+}
+
+// Before the profile is built, so that what is needed to see what is known is gone by then.
+void ReadableStacks::add_names() {
+  // A text has one place, in the store as among the symbols.
+  std::unordered_map<const char*, encoder::StringId> known;
+  const auto add = [&](std::string_view system_name) {
+    const auto [at, is_new] = known.try_emplace(system_name.data());
+    if (is_new) at->second = readable_.intern(demangle(system_name, wish_.style));
+    names_.push_back(at->second);
+  };
+  for (Frame& frame : std::span(frames_).subspan(1)) {
+    frame.names = static_cast<std::uint32_t>(names_.size());
+    // In the default style the symbolizer has it.
+    if (wish_.style != DemangleStyle::kDefault) add(frame.resolved.symbol->system_name);
+    for (std::size_t i = frame.hidden; i < frame.chain.size(); ++i)
+      if (!is_own_name(frame, i)) add(frame.chain[i].function);
+  }
 }
 
 std::uint32_t ReadableStacks::position_of(std::uintptr_t pc) const noexcept {
@@ -165,22 +178,24 @@ void ReadableStacks::positions(std::span<const safe::Pc> pcs, std::vector<std::u
 void ReadableStacks::functions(const Frame& frame, std::vector<Function>& out) const {
   out.clear();
   const Symbol& symbol = *frame.resolved.symbol;
+  auto names = names_.begin() + frame.names;
   const std::string_view name =
-      wish_.style == DemangleStyle::kDefault ? symbol.name : names_.at(symbol.system_name);
-  if (!frame.chain || frame.chain->empty()) {
+      wish_.style == DemangleStyle::kDefault ? symbol.name : readable_.text(*names++);
+  if (frame.chain.empty()) {
     out.push_back({name, symbol.system_name, {}, 0});
     return;
   }
-  const LineChain& chain = *frame.chain;
-  for (const SourceLine& line : std::span(chain).subspan(frame.hidden)) {
-    const bool has_frame = &line == &chain.back();
+  for (std::size_t i = frame.hidden; i < frame.chain.size(); ++i) {
+    const SourceLine line = frame.chain[i];
+    const bool has_frame = i + 1 == frame.chain.size();
+    const std::string_view readable = is_own_name(frame, i) ? name : readable_.text(*names++);
     if (has_frame && (frame.resolved.found || line.function.empty())) {
       // By this name debuggers know it too, and it is the same without debug information.
       out.push_back({name, symbol.system_name, line.file, line.line});
     } else if (line.function.empty()) {
       out.push_back({kUnknownName, kUnknownName, line.file, line.line});
     } else {
-      out.push_back({names_.at(line.function), line.function, line.file, line.line});
+      out.push_back({readable, line.function, line.file, line.line});
     }
   }
 }
@@ -195,9 +210,9 @@ std::vector<encoder::MappingIndex> ReadableStacks::describe_mappings(encoder::Pr
     if (frame.resolved.module == nullptr) continue;
     Use& use = uses[index_of(*frame.resolved.module)];
     use.is_used = true;
-    if (!frame.chain || frame.chain->empty()) continue;
+    if (frame.chain.empty()) continue;
     use.flags.has_inline_frames = true;
-    for (const SourceLine& line : *frame.chain) {
+    for (const SourceLine line : frame.chain) {
       use.flags.has_filenames |= !line.file.empty();
       use.flags.has_line_numbers |= line.line != 0;
     }
@@ -223,16 +238,28 @@ std::vector<encoder::MappingIndex> ReadableStacks::describe_mappings(encoder::Pr
   return mappings;
 }
 
+// What a profile is going to hold, and the store has.
+void ReadableStacks::lend_texts(const Frame& frame, encoder::Profile& profile) const {
+  for (std::size_t i = frame.hidden; i < frame.chain.size(); ++i) {
+    const SourceLine line = frame.chain[i];
+    profile.intern_lent(line.file);
+    if (!is_own_name(frame, i) || line.function == frame.resolved.symbol->system_name)
+      profile.intern_lent(line.function);
+  }
+}
+
 std::vector<encoder::LocationIndex> ReadableStacks::describe(encoder::Profile& profile) const {
   const std::vector<encoder::MappingIndex> mappings = describe_mappings(profile);
   profile.add_comment(names_problem_);
   profile.add_comment(lines_problem_);
+  profile.hold(lines_);
   std::vector<encoder::LocationIndex> locations;
   locations.reserve(frames_.size());
   locations.push_back(profile.add_synthetic_location(kOverflowFrameName));
   std::vector<Function> inside;
   std::vector<encoder::Line> lines;
   for (const Frame& frame : std::span(frames_).subspan(1)) {
+    lend_texts(frame, profile);
     functions(frame, inside);
     lines.clear();
     for (const Function& function : inside) {

@@ -39,10 +39,11 @@ class ReadableStacks {
   ReadableStacks(SymbolSources& sources, const SymbolWish& wish, const StackPool& stacks);
 
   struct Frame {
-    std::uintptr_t pc = 0;                   // 0: a synthetic frame
-    ResolvedPc resolved;                     // of the function that has the frame, in the default style
-    std::shared_ptr<const LineChain> chain;  // null: no line information
-    std::uint32_t hidden = 0;                // so many of the chain's inlined functions are not shown
+    std::uintptr_t pc = 0;     // 0: a synthetic frame
+    ResolvedPc resolved;       // of the function that has the frame, in the default style
+    LineChain chain;           // empty: no line information
+    std::uint32_t hidden = 0;  // so many of the chain's inlined functions are not shown
+    std::uint32_t names = 0;   // where its names in the wished style begin
   };
   [[nodiscard]] std::span<const Frame> frames() const noexcept { return frames_; }
 
@@ -51,7 +52,7 @@ class ReadableStacks {
     std::string_view name;
     std::string_view system_name;
     std::string_view file;  // empty: not known
-    std::int64_t line = 0;
+    std::uint32_t line = 0;
   };
   // The innermost inlined function first, the one that has the frame last. As long as this object lives.
   void functions(const Frame& frame, std::vector<Function>& out) const;
@@ -63,7 +64,7 @@ class ReadableStacks {
   [[nodiscard]] const ModuleSet& modules() const noexcept { return modules_; }
 
   // Adds the mappings and all frames to an empty profile, and why names or lines are missing as comments. The
-  // result holds a location for each position.
+  // result holds a location for each position. The profile may outlive this object.
   [[nodiscard]] std::vector<encoder::LocationIndex> describe(encoder::Profile& profile) const;
 
  private:
@@ -71,17 +72,21 @@ class ReadableStacks {
   void resolve(SymbolSources& sources, std::span<const safe::Pc> pcs);
   void find_lines(SourceLines& source_lines, std::span<const safe::Pc> pcs);
   void hide_allocators(Frame& frame, std::unordered_map<std::string_view, bool>& known) const;
-  void add_name(std::string_view system_name);
+  void add_names();
+  [[nodiscard]] bool is_own_name(const Frame& frame, std::size_t index) const noexcept;
   [[nodiscard]] std::uint32_t position_of(std::uintptr_t pc) const noexcept;
   [[nodiscard]] std::vector<encoder::MappingIndex> describe_mappings(encoder::Profile& profile) const;
+  void lend_texts(const Frame& frame, encoder::Profile& profile) const;
   [[nodiscard]] std::size_t index_of(const Module& module) const noexcept {
     return static_cast<std::size_t>(&module - modules_.modules().data());
   }
 
   ModuleSet modules_;
-  std::vector<Frame> frames_;  // by pc, so the synthetic one is the first
+  std::vector<Frame> frames_;               // by pc, so the synthetic one is the first
+  std::shared_ptr<const LineStore> lines_;  // the chains'
   encoder::StringTable readable_;
-  std::unordered_map<std::string_view, std::string_view> names_;  // in the wished style, by the linker's
+  // Of each frame: its own, unless the symbolizer has it in that style; then one for each of its chain.
+  std::vector<encoder::StringId> names_;
   std::string names_problem_;
   std::string lines_problem_;
   LeafFrames leaf_;

@@ -109,8 +109,7 @@ std::vector<Lines> by_agent(const LoadedFile& loaded, const std::vector<std::uin
   std::vector<Lines> all;
   for (std::size_t i = 0; i < pcs.size(); ++i) {
     Lines& known = all.emplace_back();
-    if (answer.chains[i] == nullptr) continue;
-    for (const SourceLine& line : *answer.chains[i])
+    for (const SourceLine line : answer.chains[i])
       known.push_back({std::string(line.function), std::string(line.file), std::to_string(line.line)});
     if (!known.empty() && names[i].found) known.back().function = names[i].symbol->system_name;
   }

@@ -82,7 +82,8 @@ class Builder {
           add_mapping();
           break;
         case 2:
-          profile.add_function(bytes_.text(), bytes_.text(), bytes_.text(), bytes_.signed_number());
+          profile.add_function(bytes_.text(), bytes_.text(), bytes_.text(),
+                               static_cast<std::uint32_t>(bytes_.number()));
           break;
         case 3:
         case 4:
@@ -124,7 +125,8 @@ class Builder {
     std::vector<Line> lines;
     for (std::size_t left = profile.functions().empty() ? 0 : bytes_.below(4); left > 0; --left) {
       const std::size_t function = bytes_.below(profile.functions().size());
-      lines.push_back({FunctionIndex{static_cast<std::uint32_t>(function)}, bytes_.signed_number()});
+      lines.push_back(
+          {FunctionIndex{static_cast<std::uint32_t>(function)}, static_cast<std::uint32_t>(bytes_.number())});
     }
     profile.add_location(bytes_.number(), some_mapping(), lines);
   }

@@ -76,17 +76,36 @@ std::int64_t memory(pid_t pid, const std::string& counter) {
   return 0;
 }
 
-// The most memory that a program had while it served a heap profile, beyond what it had before.
-std::int64_t peak_of(const std::string& symbols) {
+// The most memory that a program had while it served a heap profile, and the same one again, beyond what it
+// had before both.
+struct Peaks {
+  std::int64_t first;
+  std::int64_t second;
+};
+
+// `is_fresh`: by a program that nobody has asked for anything before.
+Peaks peaks_of(const std::string& symbols, bool is_fresh) {
+  constexpr std::size_t kPlaces = 4096;  // of three functions each
   Victim victim("many_places", {}, kEverything);
+  const pid_t pid = victim.process().pid();
   const std::string path = "/debug/pprof/heap?symbols=";
-  REQUIRE(victim.get(path + "none").status == 200);
-  const std::int64_t before = memory(victim.process().pid(), "VmRSS");
-  write_text("/proc/" + std::to_string(victim.process().pid()) + "/clear_refs", "5");  // forgets the peak
-  const Profile profile = victim.profile(path + symbols);
-  CHECK(profile.in("places::fill").size() == 1600);
-  CHECK(profile.in("places::Shelf::put").size() == (symbols == "lines" ? 1600 : 0));
-  return memory(victim.process().pid(), "VmHWM") - before;
+  if (!is_fresh) REQUIRE(victim.get(path + "none").status == 200);
+  const std::int64_t before = memory(pid, "VmRSS");
+  const auto peak = [&] {
+    write_text("/proc/" + std::to_string(pid) + "/clear_refs", "5");  // forgets the peak
+    // A busy machine may need more than one request's patience.
+    Profile profile = victim.profile(path + symbols);
+    CHECK(eventually([&] {
+      if (symbols == "names" || profile.in("places::Shelf::put").size() == kPlaces) return true;
+      profile = victim.profile(path + symbols);
+      return false;
+    }));
+    CHECK(profile.in("places::fill").size() == kPlaces);
+    CHECK(profile.in("places::Shelf::put").size() == (symbols == "lines" ? kPlaces : 0));
+    return memory(pid, "VmHWM") - before;
+  };
+  const std::int64_t first = peak();
+  return {first, peak()};
 }
 
 profagent::proto::Mapping main_mapping(const Profile& profile) {
@@ -278,11 +297,14 @@ TEST_CASE("the setting decides for requests that say nothing") {
 }
 
 TEST_CASE("lines of a large profile cost the program less than 2 MiB more than names", "[E15]") {
-  const std::int64_t names = peak_of("names");
-  const std::int64_t lines = peak_of("lines");
-  CAPTURE(names, lines);
-  CHECK(names > 0);
-  CHECK(lines - names < 2048);
+  for (const bool is_fresh : {false, true}) {
+    const Peaks names = peaks_of("names", is_fresh);
+    const Peaks lines = peaks_of("lines", is_fresh);
+    CAPTURE(is_fresh, names.first, lines.first, names.second, lines.second);
+    CHECK(names.first > 0);
+    CHECK(lines.first - names.first < 2048);
+    CHECK(lines.second - names.second < 2048);
+  }
 }
 
 TEST_CASE("a delta has lines, and subtracts as ever") {

@@ -4,8 +4,10 @@
 #include <array>
 #include <catch2/catch.hpp>
 #include <limits>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "encoder/delta.h"
@@ -319,6 +321,38 @@ TEST_CASE("broken contracts are refused and leave the samples alone") {
   CHECK_THROWS_AS(profile.set_mapping_flags(MappingIndex{0}, {}), std::invalid_argument);
   CHECK_THROWS_AS(profile.set_default_sample_type("wall"), std::invalid_argument);
   CHECK(round_trip(profile).sample_size() == 0);
+}
+
+TEST_CASE("lent strings are not copied, unless they have to be cleaned") {
+  const auto lender = std::make_shared<const std::vector<std::string>>(
+      std::vector<std::string>{"_ZN2ns4lentEv", "not\xffutf8", "known", std::string(70'000, 'x')});
+  const std::vector<std::string>& lent = *lender;
+  Profile profile(kCpu);
+  const StringId known = profile.intern("known");
+  const StringId first = profile.intern_lent(lent[0]);
+  CHECK(profile.text(first).data() == lent[0].data());
+  CHECK(profile.intern(std::string(lent[0])) == first);
+  CHECK(profile.text(profile.intern_lent(lent[1])) == "not\\xffutf8");
+  CHECK(profile.intern_lent(lent[2]) == known);
+  CHECK(profile.text(known).data() != lent[2].data());
+  CHECK(profile.text(profile.intern_lent(lent[3])) == std::string(65535, 'x'));
+  CHECK(profile.text(profile.intern_lent(lent[3])).data() != lent[3].data());
+  CHECK(profile.intern_lent({}) == kEmptyString);
+}
+
+TEST_CASE("who lends strings lives as long as the profile, moved or not") {
+  auto lender = std::make_shared<const std::string>("_ZN2ns4lentEv");
+  const std::weak_ptr<const std::string> lives = lender;
+  {
+    Profile first(kCpu);
+    first.hold(lender);
+    first.add_function("ns::lent", first.text(first.intern_lent(*lender)), "/a.cc", 1);
+    lender.reset();
+    const Profile second = std::move(first);
+    CHECK(round_trip(second).string_table(5) == "_ZN2ns4lentEv");
+    CHECK_FALSE(lives.expired());
+  }
+  CHECK(lives.expired());
 }
 
 TEST_CASE("a moved profile keeps its strings and stacks") {

@@ -18,7 +18,7 @@ using Text = std::string;
 
 inline Text text_of(const LineChain& chain) {
   Text text;
-  for (const SourceLine& line : chain) {
+  for (const SourceLine line : chain) {
     text += (text.empty() ? "" : " ") + std::string(line.function) + ":" + std::to_string(line.line);
   }
   return text;
@@ -59,7 +59,7 @@ inline LineOptions with_helper(std::string_view debug_root = "/nonexistent") {
 
 inline std::vector<Text> texts_of(const LineAnswer& answer) {
   std::vector<Text> texts;
-  for (const auto& chain : answer.chains) texts.push_back(chain == nullptr ? "" : text_of(*chain));
+  for (const LineChain& chain : answer.chains) texts.push_back(text_of(chain));
   return texts;
 }
 

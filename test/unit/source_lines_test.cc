@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <fstream>
+#include <memory>
 
+#include "agent/service/stacks.h"
 #include "test/unit/lines_victim.h"
 
 using namespace profagent::service;
@@ -53,8 +55,8 @@ TEST_CASE("files have the compiler's full path") {
   const LinesLibrary library(folder.copy("liblines_optimized.so", "libfiles.so"));
   SourceLines lines(with_helper());
   const LineAnswer answer = lines.find(ModuleSet::now({}), library.calls());
-  REQUIRE(answer.chains[0] != nullptr);
-  for (const SourceLine& line : *answer.chains[0]) {
+  REQUIRE(!answer.chains[0].empty());
+  for (const SourceLine line : answer.chains[0]) {
     CHECK(line.file.starts_with('/'));
     CHECK(line.file.ends_with("test/victims/lines_lib.cc"));
   }
@@ -162,7 +164,7 @@ TEST_CASE("damaged debug information gives fewer lines, and no harm", "[E16]") {
     SourceLines lines(with_helper());
     const LineAnswer answer = lines.find(ModuleSet::now({}), library.calls());
     CHECK(answer.chains.size() == 4);
-    for (const auto& chain : answer.chains) CHECK((chain == nullptr || chain->size() < 64));
+    for (const LineChain& chain : answer.chains) CHECK(chain.size() < 64);
   }
 }
 
@@ -211,4 +213,32 @@ TEST_CASE("chains stay valid when all is forgotten") {
     CHECK(texts_of(lines.find(ModuleSet::now({}), library.calls())) == texts_of(answer));
   }
   CHECK(texts_of(answer) == without_far_inlining(library.truth()));
+}
+
+TEST_CASE("a profile has the texts of its lines from what remembers them, as long as it needs them") {
+  const Folder folder;
+  const LinesLibrary library(folder.copy("liblines_optimized.so", "liblent.so"));
+  SymbolSources sources{.symbolizer = Symbolizer("/nonexistent"), .source_lines = SourceLines(with_helper())};
+  LineAnswer answer = sources.source_lines.find(ModuleSet::now({}), library.calls());
+  const std::weak_ptr<const LineStore> store = answer.store;
+  REQUIRE(answer.chains[0].size() > 1);
+  const SourceLine inlined = answer.chains[0][0];
+  const std::string function(inlined.function);
+  const std::string file(inlined.file);
+  answer = {};
+  {
+    constexpr profagent::encoder::TypeAndUnit kTypes[] = {{"samples", "count"}};
+    profagent::encoder::Profile profile(kTypes);
+    StackPool stacks;
+    stacks.add(library.calls());
+    {
+      const ReadableStacks readable(sources, {.detail = SymbolDetail::kLines}, stacks);
+      static_cast<void>(readable.describe(profile));
+    }
+    sources.source_lines.clear();
+    REQUIRE_FALSE(store.expired());
+    CHECK(profile.text(profile.intern(function)).data() == inlined.function.data());
+    CHECK(profile.text(profile.intern(file)).data() == inlined.file.data());
+  }
+  CHECK(store.expired());
 }

@@ -7,7 +7,7 @@
 
 namespace places {
 
-constexpr std::size_t kPlaces = 1600;
+constexpr std::size_t kPlaces = 4096;
 
 template <std::size_t Place>
 struct Shelf {
