@@ -63,9 +63,10 @@ struct Agent {
   std::int64_t filters_at_load = -1;
   pid_t pid = 0;  // of the process that on_load or on_fork_child ran in
   std::uint64_t forks = 0;
-  std::atomic<bool> reopen{false};  // a fork child that has not opened its own listeners yet
-  std::atomic<bool> paused{false};  // our thread was ended for a change of rights
-  std::atomic<bool> rung{false};    // meanwhile a client has come
+  std::atomic<bool> reopen{false};   // a fork child that has not opened its own listeners yet
+  std::atomic<bool> paused{false};   // our thread was ended for a change of rights
+  std::atomic<bool> rung{false};     // meanwhile a client has come
+  std::atomic<bool> is_deaf{false};  // no signal tells of clients: a filter was about to come
 };
 
 constinit Agent agent;
@@ -271,14 +272,28 @@ void on_rights_will_change() noexcept {
   if (agent.listeners.client_is_waiting()) agent.rung = true;
 }
 
+// Nor does a client's signal come to threads under a filter.
+void on_filter_will_come() noexcept {
+  on_rights_will_change();
+  if (!is_own_process() || agent.service.is_this_thread()) return;
+  agent.listeners.notify_by_signal(0);
+  agent.is_deaf = true;
+}
+
 void on_rights_changed() noexcept {
+  const bool may_ask = safe::may_ask_kernel();
+  if (may_ask && agent.is_deaf.exchange(false)) {
+    // The filter was refused.
+    agent.listeners.notify_by_signal(wake_signal());
+    if (agent.listeners.client_is_waiting()) agent.rung = true;
+  }
+  if (agent.paused.exchange(false)) {
+    // Not at once: the next such call often follows.
+    safe::events.is_deferred.store(true, std::memory_order_relaxed);
+    safe::HeapRecorder::look_soon();
+  }
   // No system call under a filter, which may just have forbidden it.
-  if (!agent.paused) return;
-  agent.paused = false;
-  // Not at once: the next such call often follows.
-  safe::events.is_deferred.store(true, std::memory_order_relaxed);
-  safe::HeapRecorder::look_soon();
-  if (agent.rung.exchange(false) && safe::may_ask_kernel()) wake_now();
+  if (may_ask && agent.rung.exchange(false)) wake_now();
 }
 
 // In the child, whose other threads are gone and whose locks may be held for ever; it may exec at once, so
@@ -307,6 +322,7 @@ void on_fork_child() noexcept {
   agent.pid = safe::sys::getpid();
   agent.paused = false;
   agent.rung = false;
+  agent.is_deaf = false;
   ++agent.forks;
   if (!serves) return;
   agent.reopen = true;
@@ -356,6 +372,7 @@ safe::ClockFunction find_clock() noexcept {
   safe::events.deferred.store(do_deferred, std::memory_order_release);
   safe::events.rights_will_change.store(on_rights_will_change, std::memory_order_release);
   safe::events.rights_changed.store(on_rights_changed, std::memory_order_release);
+  safe::events.filter_will_come.store(on_filter_will_come, std::memory_order_release);
   safe::events.thread_created.store(on_thread_created, std::memory_order_release);
   pthread_atfork(nullptr, nullptr, on_fork_child);
 }

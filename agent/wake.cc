@@ -73,9 +73,10 @@ bool is_blocked(int signal) {
   const safe::InterruptedWait wait =
       section ? safe::find_interrupted_wait(interrupted.uc_mcontext.gregs) : safe::InterruptedWait{};
   if (!safe::may_ask_kernel()) {
-    // Another thread's allocation may find it.
+    // Sent before the filter came. Another thread's allocation may find it; this one's wait ends, as how it
+    // would go on is a question to the kernel.
     if (info.si_code != SI_TIMER) safe::events.is_deferred.store(true, std::memory_order_relaxed);
-    return safe::go_on_waiting(wait, interrupted);
+    return;
   }
   if (info.si_code == SI_TIMER && !safe::events.is_deferred.load(std::memory_order_relaxed)) {
     // A retry that was under way when the service started.

@@ -11,10 +11,11 @@
 namespace profagent::hooks {
 
 template <typename Call>
-auto without_our_thread(Call call) {
+auto without_our_thread(Call call,
+                        const std::atomic<safe::EventHandler>& before = safe::events.rights_will_change) {
   {
     const safe::SafeSection keeps_errno;
-    safe::raise(safe::events.rights_will_change);
+    safe::raise(before);
   }
   const auto result = call();
   const safe::SafeSection keeps_errno;
@@ -29,14 +30,16 @@ enum class Filter { kOfThread, kOfAllThreads, kStrict };
 template <typename Call>
 auto installing_filter(Filter filter, Call call) {
   safe::threads.let_waiters_claim(false);
-  return without_our_thread([&] {
-    const auto result = call();
-    if (result != 0) return result;
-    safe::thread_state.is_filtered = true;
-    if (filter == Filter::kStrict) safe::thread_state.is_agent = true;
-    if (filter == Filter::kOfAllThreads) safe::events.all_are_filtered = true;
-    return result;
-  });
+  return without_our_thread(
+      [&] {
+        const auto result = call();
+        if (result != 0) return result;
+        safe::thread_state.is_filtered = true;
+        if (filter == Filter::kStrict) safe::thread_state.is_agent = true;
+        if (filter == Filter::kOfAllThreads) safe::events.all_are_filtered = true;
+        return result;
+      },
+      safe::events.filter_will_come);
 }
 
 }  // namespace profagent::hooks

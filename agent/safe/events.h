@@ -17,6 +17,8 @@ struct Events {
   // Around a call that changes the rights of one thread or of all: our thread must not exist during it.
   std::atomic<EventHandler> rights_will_change{nullptr};
   std::atomic<EventHandler> rights_changed{nullptr};
+  // In place of the first of them when the right to make system calls is to change.
+  std::atomic<EventHandler> filter_will_come{nullptr};
   // The program wants the signal for itself that tells us of clients: we leave it before the program gets it.
   std::atomic<int> wake_signal{0};  // 0: none
   std::atomic<EventHandler> wake_signal_wanted{nullptr};

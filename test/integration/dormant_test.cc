@@ -92,6 +92,22 @@ TEST_CASE("a program that changes its rights and then only waits is woken again"
   CHECK(victim.get("/debug/pprof/heap").status == 200);
 }
 
+// It allows four system calls, none of which is ours; the return from a signal handler is not among them.
+TEST_CASE("a program that forbids itself all but its own system calls never sees us again", "[G4]") {
+  const bool was_asked = GENERATE(false, true);
+  CAPTURE(was_asked);
+  Victim victim("sandboxed");
+  if (was_asked) CHECK(victim.get("/debug/pprof/heap").status == 200);
+  victim.command("refused");
+  CHECK(victim.get("/debug/pprof/heap").status == 200);
+  victim.command("filter");
+  Connection client(victim.tcp_address());
+  client.send("GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  for (int i = 0; i < 3; ++i) victim.command("allocate");
+  CHECK_FALSE(client.has_input());
+  CHECK(victim.finish().ok());
+}
+
 TEST_CASE("a program that handles SIGURG itself is woken by another signal", "[D4][H1]") {
   for (const char* how : {"sigaction", "signal"}) {
     CAPTURE(how);

@@ -1,0 +1,36 @@
+// One thread, which at the command "filter" forbids itself all system calls but those that it makes: to read
+// commands, to answer, and to end. At "refused" it tries to with a filter that the kernel does not take.
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include "test/victims/kit.h"
+
+#define ALLOW(number) \
+  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+
+static struct sock_filter instructions[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    ALLOW(SYS_read),
+    ALLOW(SYS_write),
+    ALLOW(SYS_exit_group),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+};
+
+int main(void) {
+  char command[64];
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  say("ready\n");
+  while (await_command(command, sizeof command)) {
+    struct sock_fprog filter = {sizeof instructions / sizeof *instructions, instructions};
+    if (strcmp(command, "refused") == 0) filter.len = 0;
+    if (strcmp(command, "allocate") != 0) prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+    free(malloc(64));
+    say("done\n");
+  }
+  _exit(0);
+}
