@@ -110,7 +110,10 @@ int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigne
   if (option == PR_SET_SECCOMP)
     return installing_filter(a == SECCOMP_MODE_STRICT ? Filter::kStrict : Filter::kOfThread, call);
   // The vDSO's clock would be a fault.
-  if (option == PR_SET_TSC && a == PR_TSC_SIGSEGV) safe::set_clock_function(nullptr);
+  if (option == PR_SET_TSC && a == PR_TSC_SIGSEGV) {
+    safe::set_clock_function(nullptr);
+    safe::allow_ticks(false);
+  }
   if (!changes_rights(option)) return call();
   return without_our_thread(call);
 }

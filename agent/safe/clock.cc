@@ -9,6 +9,7 @@ namespace profagent::safe {
 namespace {
 
 constinit std::atomic<ClockFunction> clock_function{nullptr};
+constinit std::atomic<bool> are_ticks_faults{false};
 
 }  // namespace
 
@@ -16,8 +17,12 @@ void set_clock_function(ClockFunction function) noexcept {
   clock_function.store(function, std::memory_order_relaxed);
 }
 
+void allow_ticks(bool allowed) noexcept {
+  are_ticks_faults.store(!allowed, std::memory_order_relaxed);
+}
+
 bool may_read_ticks() noexcept {
-  return clock_function.load(std::memory_order_relaxed) != nullptr;
+  return !are_ticks_faults.load(std::memory_order_relaxed);
 }
 
 Nanos monotonic_now() noexcept {

@@ -12,7 +12,9 @@ namespace profagent::safe {
 using ClockFunction = int (*)(clockid_t, timespec*);
 // At load. Null: by system call.
 void set_clock_function(ClockFunction function) noexcept;
-// Whether the processor's own counter may be read: where it may not, there is no such function.
+// Whether the processor's own counter may be read, and with it the time by the function above. Until
+// somebody says no: yes.
+void allow_ticks(bool allowed) noexcept;
 [[nodiscard]] bool may_read_ticks() noexcept;
 
 // ns.

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <catch2/catch.hpp>
-#include <ctime>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -251,7 +250,6 @@ TEST_CASE("whether anybody waits for a lock shows without a search") {
 // In the processor's ticks, which go on by themselves: what is awaited must come, however slow this is.
 TEST_CASE("what has been taken over just now is not due before a while has passed") {
   const auto waiters = make_waiters();
-  set_clock_function(clock_gettime);
   CHECK_FALSE(waiters->may_be_due(lock_at(1)));
   const LockWaiters::Ticket ticket = waiters->join(lock_at(1), 0);
   CHECK(waiters->may_be_due(lock_at(1)));
@@ -262,9 +260,10 @@ TEST_CASE("what has been taken over just now is not due before a while has passe
   while (!waiters->may_be_due(lock_at(1))) {
   }
   // Where they may not be read, everything is due at once.
-  set_clock_function(nullptr);
+  allow_ticks(false);
   static_cast<void>(take_over_at(*waiters, lock_at(1), 640));
   CHECK(waiters->may_be_due(lock_at(1)));
+  allow_ticks(true);
   waiters->leave(lock_at(1), ticket);
   CHECK_FALSE(waiters->may_be_due(lock_at(1)));
 }
