@@ -67,12 +67,15 @@ class Peers:
 
     def lock_profilers(self):
         on = {"PROFAGENT_BLOCK_PROFILE_RATE": "1", "PROFAGENT_MUTEX_PROFILE_FRACTION": "1"}
+        # What is usual where they stay on: one wait in 10 us of waiting, one unlock in a hundred.
+        sampled = {"PROFAGENT_BLOCK_PROFILE_RATE": "10000", "PROFAGENT_MUTEX_PROFILE_FRACTION": "100"}
         no_mutrace = "" if self.mutrace else "not on this machine, and Debian 12 has no package of it"
         return [
             Case("none", {}),
             Case("plain forwarding (mutexes)", {"LD_PRELOAD": self.forward_locks}),
             Case("profagent", {"LD_PRELOAD": self.agent}),
             Case("profagent, block and mutex on", {"LD_PRELOAD": self.agent, **on}),
+            Case("profagent, both on and sampled", {"LD_PRELOAD": self.agent, **sampled}),
             Case("mutrace", {"LD_PRELOAD": self.mutrace}, missing=no_mutrace),
         ]
 
