@@ -11,7 +11,7 @@ namespace {
 
 // The texts' places: 0 the working folder, 6 a relative one, 13 an absolute one, and two of a compiler that
 // calls another folder ".".
-constexpr char kText[] = "/base\0../src\0/usr/include\0./work\0./src\0./../src";
+constexpr char kText[] = "/base\0../src\0/usr/include\0./home\0./src\0./../src";
 const std::string kTexts(kText, sizeof(kText));
 constexpr std::uint32_t kWork = 0, kRelative = 6, kAbsolute = 13, kMappedWork = 26, kMapped = 33, kAbove = 39,
                         kNone = 5;
@@ -75,7 +75,7 @@ TEST_CASE("folders that the compiler has mapped stay as they are, others do not"
   const LineSections sections =
       with_joined_folders(unit(5, {kMappedWork, kMapped, kRelative, kAbsolute, kAbove}), kTexts);
   CHECK(folders_of(sections, 0, 5) ==
-        std::vector<std::string>{"./work", "./src", "./work/../src", "/usr/include", "./work/./../src"});
+        std::vector<std::string>{"./home", "./src", "./home/../src", "/usr/include", "./home/./../src"});
   // With an absolute first one, they are no mapped ones.
   CHECK(folders_of(with_joined_folders(unit(5, {kWork, kMapped}), kTexts), 0, 2) ==
         std::vector<std::string>{"/base", "/base/./src"});

@@ -1,39 +1,12 @@
 // What a look from outside says of a thread that runs.
 #include "agent/service/thread_look.h"
 
-#include <atomic>
-#include <thread>
-
 #include <catch2/catch.hpp>
 
-#include "agent/safe/sys.h"
+#include "test/unit/runner.h"
 
 namespace profagent::service {
 namespace {
-
-class Runner {
- public:
-  Runner() : thread_([this] { run(); }) {
-    while (tid_ == 0) std::this_thread::yield();
-  }
-  ~Runner() {
-    stop_ = true;
-    thread_.join();
-  }
-  Runner(const Runner&) = delete;
-  Runner& operator=(const Runner&) = delete;
-  [[nodiscard]] pid_t tid() const { return tid_; }
-
- private:
-  void run() {
-    tid_ = safe::sys::gettid();
-    while (!stop_) {
-    }
-  }
-  std::atomic<pid_t> tid_{0};
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
-};
 
 // As after a walk of a thread that has gone on meanwhile, and after an earlier look at it.
 TEST_CASE("of a thread that runs nothing is kept that was found when it waited") {

@@ -11,6 +11,7 @@
 #include "agent/safe/events.h"
 #include "agent/safe/sys.h"
 #include "test/unit/idle_threads.h"
+#include "test/unit/runner.h"
 
 namespace profagent::service {
 namespace {
@@ -37,30 +38,6 @@ void install() {
   REQUIRE(sigaction(kSignal, &action, nullptr) == 0);
   safe::events.wake_signal = kSignal;
 }
-
-class Runner {
- public:
-  Runner() : thread_([this] { run(); }) {
-    while (tid_ == 0) std::this_thread::yield();
-  }
-  ~Runner() {
-    stop_ = true;
-    thread_.join();
-  }
-  Runner(const Runner&) = delete;
-  Runner& operator=(const Runner&) = delete;
-  [[nodiscard]] pid_t tid() const { return tid_; }
-
- private:
-  void run() {
-    tid_ = safe::sys::gettid();
-    while (!stop_) {
-    }
-  }
-  std::atomic<pid_t> tid_{0};
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
-};
 
 void pause_for(double seconds) {
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
