@@ -277,6 +277,7 @@ void on_filter_will_come() noexcept {
   on_rights_will_change();
   if (!is_own_process() || agent.service.is_this_thread()) return;
   agent.listeners.notify_by_signal(0);
+  stop_trying();
   agent.is_deaf = true;
 }
 
@@ -320,6 +321,7 @@ void on_fork_child() noexcept {
   safe::threads.on_fork_child();
   agent.listeners.close_all();
   agent.pid = safe::sys::getpid();
+  safe::events.process = agent.pid;
   agent.paused = false;
   agent.rung = false;
   agent.is_deaf = false;
@@ -365,6 +367,7 @@ safe::ClockFunction find_clock() noexcept {
 
   agent.filters_at_load = filters_at_load();
   agent.pid = safe::sys::getpid();
+  safe::events.process = agent.pid;
   agent.started_at = unix_seconds();
   open_listeners();
   if (!agent.listeners.any()) return;

@@ -69,15 +69,15 @@ bool is_blocked(int signal) {
 }
 
 [[gnu::noinline]] void on_client(const siginfo_t& info, ucontext_t& interrupted) {
-  const safe::SafeSection section;
-  const safe::InterruptedWait wait =
-      section ? safe::find_interrupted_wait(interrupted.uc_mcontext.gregs) : safe::InterruptedWait{};
   if (!safe::may_ask_kernel()) {
     // Sent before the filter came. Another thread's allocation may find it; this one's wait ends, as how it
     // would go on is a question to the kernel.
     if (info.si_code != SI_TIMER) safe::events.is_deferred.store(true, std::memory_order_relaxed);
     return;
   }
+  const safe::SafeSection section;
+  const safe::InterruptedWait wait =
+      section ? safe::find_interrupted_wait(interrupted.uc_mcontext.gregs) : safe::InterruptedWait{};
   if (info.si_code == SI_TIMER && !safe::events.is_deferred.load(std::memory_order_relaxed)) {
     // A retry that was under way when the service started.
     retry.end();
@@ -155,6 +155,10 @@ int asking_signal() noexcept {
 
 void wake_now() noexcept {
   if (wake_signal() != 0) sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), wake_signal());
+}
+
+void stop_trying() noexcept {
+  retry.end();
 }
 
 void forget_clients_after_fork() noexcept {

@@ -27,6 +27,9 @@ void watch_for_clients(safe::EventHandler start, safe::EventHandler moved) noexc
 // As if a client had connected: for one who may have come before the signal was set up.
 void wake_now() noexcept;
 
+// No signal comes any more that was to try again.
+void stop_trying() noexcept;
+
 // In the child of a fork.
 void forget_clients_after_fork() noexcept;
 

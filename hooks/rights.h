@@ -5,6 +5,7 @@
 #pragma once
 
 #include "agent/safe/events.h"
+#include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
 #include "agent/safe/threads.h"
 
@@ -29,6 +30,8 @@ enum class Filter { kOfThread, kOfAllThreads, kStrict };
 // the thread is left alone for good.
 template <typename Call>
 auto installing_filter(Filter filter, Call call) {
+  const pid_t process = safe::events.process.load(std::memory_order_relaxed);
+  if (process != 0 && process != safe::sys::getpid()) return call();
   safe::threads.let_waiters_claim(false);
   return without_our_thread(
       [&] {

@@ -5,6 +5,8 @@
 
 #include <atomic>
 
+#include <sys/types.h>
+
 #include "agent/safe/thread_state.h"
 
 namespace profagent::safe {
@@ -26,6 +28,8 @@ struct Events {
   // the next hook on malloc's slow path calls `deferred` when `is_deferred` is set.
   std::atomic<EventHandler> deferred{nullptr};
   std::atomic<bool> is_deferred{false};
+  // Whom all this is about; not the child of a vfork(), which has the same memory. 0: not known yet.
+  std::atomic<pid_t> process{0};
   // The program has put all its threads under a system call filter at once.
   std::atomic<bool> all_are_filtered{false};
 };

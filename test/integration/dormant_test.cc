@@ -100,6 +100,8 @@ TEST_CASE("a program that forbids itself all but its own system calls never sees
   if (was_asked) CHECK(victim.get("/debug/pprof/heap").status == 200);
   victim.command("refused");
   CHECK(victim.get("/debug/pprof/heap").status == 200);
+  victim.command("child");
+  CHECK(victim.get("/debug/pprof/heap").status == 200);
   victim.command("filter");
   Connection client(victim.tcp_address());
   client.send("GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -1,5 +1,6 @@
 // One thread, which at the command "filter" forbids itself all system calls but those that it makes: to read
-// commands, to answer, and to end. At "refused" it tries to with a filter that the kernel does not take.
+// commands, to answer, and to end. At "refused" it tries to with a filter that the kernel does not take; at
+// "child" the child of a vfork() does.
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -7,6 +8,8 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "test/victims/kit.h"
 
@@ -28,7 +31,15 @@ int main(void) {
   while (await_command(command, sizeof command)) {
     struct sock_fprog filter = {sizeof instructions / sizeof *instructions, instructions};
     if (strcmp(command, "refused") == 0) filter.len = 0;
-    if (strcmp(command, "allocate") != 0) prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+    if (strcmp(command, "child") == 0) {
+      const pid_t child = vfork();
+      if (child == 0) {
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+        _exit(0);
+      }
+      waitpid(child, NULL, 0);
+    } else if (strcmp(command, "allocate") != 0)
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
     free(malloc(64));
     say("done\n");
   }
