@@ -1,28 +1,22 @@
 // A thread that puts itself under a system call filter and then only computes: any call of a signal handler
 // in it, but the return, ends the process. Another thread burns freely. The thread does so at the command
 // "prctl" or "seccomp", by that function or system call.
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 
 #include "test/victims/burn.h"
+#include "test/victims/filter.h"
 #include "test/victims/kit.h"
 
 enum Way { kNone, kPrctl, kSeccomp };
 static int way;
 
-#define ALLOW(number) \
-  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-
 static struct sock_filter instructions[] = {
-    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    LOAD_NUMBER,
     ALLOW(SYS_rt_sigreturn),
     ALLOW(SYS_exit_group),
-    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    KILL_ALL_ELSE,
 };
 
 NOINLINE void compute_in_prison(void) {

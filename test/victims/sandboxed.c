@@ -1,27 +1,17 @@
 // One thread, which at the command "filter" forbids itself all system calls but those that it makes: to read
 // commands, to answer, and to end. At "refused" it tries to with a filter that the kernel does not take; at
 // "child" the child of a vfork() does.
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "test/victims/filter.h"
 #include "test/victims/kit.h"
 
-#define ALLOW(number) \
-  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-
 static struct sock_filter instructions[] = {
-    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-    ALLOW(SYS_read),
-    ALLOW(SYS_write),
-    ALLOW(SYS_exit_group),
-    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    LOAD_NUMBER, ALLOW(SYS_read), ALLOW(SYS_write), ALLOW(SYS_exit_group), KILL_ALL_ELSE,
 };
 
 int main(void) {
