@@ -27,11 +27,26 @@ constexpr int kShared = 128;
   return !safe::equals<0>(mutex->__data.__lock);
 }
 
+// Neither the kernel nor priorities nor other processes have a part in it.
+[[nodiscard]] inline bool is_plain(const pthread_mutex_t* mutex) noexcept {
+  return (mutex->__data.__kind & ~mutex_bits::kType) == 0;
+}
+// Whether a failed try costs no more than itself.
+[[nodiscard]] inline bool may_be_tried_again(const pthread_mutex_t* mutex) noexcept {
+  return is_plain(mutex);
+}
+[[nodiscard]] inline bool may_be_tried_again(const mtx_t* mutex) noexcept {
+  return is_plain(reinterpret_cast<const pthread_mutex_t*>(mutex));
+}
+[[nodiscard]] inline bool may_be_tried_again(const pthread_rwlock_t* /*lock*/) noexcept {
+  return true;
+}
+
 // Taken without a wait, and nobody has come since: its unlock will wake nobody, for those who wait sleep
 // since before, or are on their way. Only libc's plain mutexes say so.
 [[nodiscard]] inline bool wakes_nobody(const pthread_mutex_t* mutex) noexcept {
   constexpr int kTakenAlone = 1;
-  return (mutex->__data.__kind & ~mutex_bits::kType) == 0 && safe::equals<kTakenAlone>(mutex->__data.__lock);
+  return is_plain(mutex) && safe::equals<kTakenAlone>(mutex->__data.__lock);
 }
 
 // Whether who waits for the lock waits in this process: others' unlocks are not seen. glibc marks every

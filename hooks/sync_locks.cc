@@ -17,9 +17,9 @@ using safe::WaitKind;
 namespace {
 
 // A try that did not get the mutex. Only EBUSY says that it is taken: EOWNERDEAD has taken it.
-template <auto& real, int kBusy, typename Mutex, typename... Arguments>
+template <auto& real, auto& real_try, int kBusy, typename Mutex, typename... Arguments>
 [[gnu::noinline]] int wait_after_try(Mutex* mutex, int tried, Arguments... arguments) {
-  if (tried == kBusy) return wait_for_lock<WaitKind::kMutex, real>(mutex, arguments...);
+  if (tried == kBusy) return wait_for_lock<WaitKind::kMutex, real, real_try, kBusy>(mutex, arguments...);
   if (tried == ENOTRECOVERABLE) give_back_unrecoverable(mutex_of(mutex));
   return tried;
 }
@@ -32,7 +32,7 @@ template <auto& real, auto& real_try, int kBusy, typename Mutex, typename... Arg
     const int tried = real_try(mutex);
     if (tried == 0) [[likely]]
       return 0;
-    return wait_after_try<real, kBusy>(mutex, tried, arguments...);
+    return wait_after_try<real, real_try, kBusy>(mutex, tried, arguments...);
   }
   return real(mutex, arguments...);
 }
@@ -66,7 +66,7 @@ bool is_valid(const timespec* until, clockid_t clock = CLOCK_REALTIME) {
 template <auto& real, auto& real_try, typename... Arguments>
 [[gnu::always_inline]] inline int lock_rwlock(pthread_rwlock_t* lock, Arguments... arguments) {
   if (const int tried = real_try(lock); tried != EBUSY) return tried;
-  return wait_for_lock<WaitKind::kRwlock, real>(lock, arguments...);
+  return wait_for_lock<WaitKind::kRwlock, real, real_try, EBUSY>(lock, arguments...);
 }
 
 [[gnu::noinline]] int unlock_and_charge_rwlock(pthread_rwlock_t* lock) {
@@ -88,7 +88,7 @@ extern "C" {
 
 // Jumped to by pthread_mutex_lock(), so that its caller is the program's.
 [[gnu::used, gnu::visibility("hidden")]] int profagent_wait_after_try(pthread_mutex_t* mutex, int tried) {
-  return wait_after_try<real::pthread_mutex_lock, EBUSY>(mutex, tried);
+  return wait_after_try<real::pthread_mutex_lock, real::pthread_mutex_trylock, EBUSY>(mutex, tried);
 }
 
 // lock_mutex() as above, without what a compiler adds to keep a pointer over a call: of all hooks, this is

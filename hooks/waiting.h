@@ -24,16 +24,25 @@ struct WaitBegin {
   safe::WaitKind outer_kind = safe::WaitKind::kNone;
   const void* outer_object = nullptr;
   safe::StartFrame outer_caller;
-  safe::Nanos at = 0;         // 0: not timed
+  safe::Nanos at = 0;     // 0: not timed
+  safe::Nanos until = 0;  // 0: until end_wait() is called
+  safe::Draw draw;
   const void* key = nullptr;  // under which it is entered
   safe::LockWaiters::Ticket ticket;
 };
 
-// Who is entered among the waiters for `object`: those for a lock, so that its holder is charged; those for
-// something that another thread gives them, while somebody asks who does.
-enum class Entered : std::uint8_t { kNever, kWhileHoldersAreTold, kWhileLocksAreWatched };
+// Whether those who wait for something that another thread gives them are entered as waiters.
+enum class Entered : std::uint8_t { kNever, kWhileHoldersAreTold };
 
 [[nodiscard]] WaitBegin begin_wait(const safe::Wait& wait, Entered entered) noexcept;
+// For a lock, whose waiters are entered so that its holder is charged: not entered yet.
+[[nodiscard]] WaitBegin begin_lock_wait(const safe::Wait& wait) noexcept;
+// A moment in which the lock may become free, each longer than the one before; false: it was given enough of
+// them. To be entered, charged and put to sleep takes longer than most locks are held, and makes those that
+// have the lock meanwhile slower.
+[[nodiscard]] bool look_away(WaitBegin& begin, int looked) noexcept;
+// It did not.
+void enter_lock_wait(WaitBegin& begin, const safe::Wait& wait) noexcept;
 // `waited`: false for a call that was refused; then nothing is recorded.
 void end_wait(const WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept;
 [[nodiscard]] safe::Charge before_unlock(const safe::Wait& unlock) noexcept;
@@ -59,7 +68,7 @@ template <safe::WaitKind kind, auto& real, Entered entered, auto& call, typename
   const safe::Wait wait{kind, object, reinterpret_cast<safe::Pc>(real), safe::caller_frame()};
   const WaitBegin begin = begin_wait(wait, entered);
   const auto result = call(arguments...);
-  end_wait(begin, wait, entered != Entered::kWhileLocksAreWatched || !is_refusal(static_cast<int>(result)));
+  end_wait(begin, wait, true);
   return result;
 }
 
@@ -70,10 +79,21 @@ template <safe::WaitKind kind, auto& real, Entered entered = Entered::kNever, au
 }
 
 // For a lock that was found taken.
-template <safe::WaitKind kind, auto& real, typename Lock, typename... Arguments>
-[[gnu::always_inline]] inline auto wait_for_lock(Lock* lock, Arguments... arguments) {
-  return wait_in<kind, real, Entered::kWhileLocksAreWatched>(static_cast<const void*>(lock), lock,
-                                                             arguments...);
+template <safe::WaitKind kind, auto& real, auto& real_try, int kBusy, typename Lock, typename... Arguments>
+[[gnu::noinline]] int wait_for_lock(Lock* lock, Arguments... arguments) {
+  if (!is_outside()) return real(lock, arguments...);
+  const safe::Wait wait{kind, lock, reinterpret_cast<safe::Pc>(real), safe::caller_frame()};
+  WaitBegin begin = begin_lock_wait(wait);
+  int result = kBusy;
+  if (begin.at != 0 && may_be_tried_again(lock)) {
+    for (int tries = 0; result == kBusy && look_away(begin, tries); ++tries) result = real_try(lock);
+  }
+  if (result == kBusy) {
+    enter_lock_wait(begin, wait);
+    result = real(lock, arguments...);
+  }
+  end_wait(begin, wait, !is_refusal(result));
+  return result;
 }
 
 // Whether the thread that is about to unlock `mutex` has kept others waiting. One that has locked it just

@@ -1,7 +1,5 @@
 #include "agent/safe/clock.h"
 
-#include <atomic>
-
 #include "agent/safe/sys.h"
 
 namespace profagent::safe {
@@ -9,9 +7,10 @@ namespace profagent::safe {
 namespace {
 
 constinit std::atomic<ClockFunction> clock_function{nullptr};
-constinit std::atomic<bool> are_ticks_faults{false};
 
 }  // namespace
+
+constinit std::atomic<bool> are_ticks_faults{false};
 
 void set_clock_function(ClockFunction function) noexcept {
   clock_function.store(function, std::memory_order_relaxed);
@@ -19,10 +18,6 @@ void set_clock_function(ClockFunction function) noexcept {
 
 void allow_ticks(bool allowed) noexcept {
   are_ticks_faults.store(!allowed, std::memory_order_relaxed);
-}
-
-bool may_read_ticks() noexcept {
-  return !are_ticks_faults.load(std::memory_order_relaxed);
 }
 
 Nanos monotonic_now() noexcept {

@@ -2,6 +2,7 @@
 // thread, also in signal handlers.
 #pragma once
 
+#include <atomic>
 #include <ctime>
 
 #include "agent/safe/types.h"
@@ -15,7 +16,11 @@ void set_clock_function(ClockFunction function) noexcept;
 // Whether the processor's own counter may be read, and with it the time by the function above. Until
 // somebody says no: yes.
 void allow_ticks(bool allowed) noexcept;
-[[nodiscard]] bool may_read_ticks() noexcept;
+// Set by allow_ticks() alone.
+[[gnu::visibility("hidden")]] extern constinit std::atomic<bool> are_ticks_faults;
+[[nodiscard]] inline bool may_read_ticks() noexcept {
+  return !are_ticks_faults.load(std::memory_order_relaxed);
+}
 
 // ns.
 [[nodiscard]] Nanos monotonic_now() noexcept;

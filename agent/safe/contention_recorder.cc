@@ -37,15 +37,30 @@ StackId holder_stack(const void* argument) noexcept {
   return stack_table.intern(std::span(pcs).first(stack.depth), stack.hash);
 }
 
-// One function, because the room for the stack is the caller's frame.
-void record(ContentionBuckets& buckets, ContentionKey key, const Wait& wait, std::uint64_t count_units,
-            std::uint64_t nanos) noexcept {
-  // Rows that only labels tell apart must not take the room of stacks: they may come in any number.
-  if (buckets.size() >= kMaxContentionBuckets / 2) key = ContentionKey();
+// Not inlined: the room for the stack is its frame.
+[[gnu::noinline]] StackId stack_of(const Wait& wait) noexcept {
   const std::size_t depth = recorded_depth();
   auto* pcs = static_cast<Pc*>(__builtin_alloca(depth * sizeof(Pc)));
-  key.stack = record_stack_under(wait.function, wait.caller, {pcs, depth});
-  key.kind = wait.kind;
+  return record_stack_under(wait.function, wait.caller, {pcs, depth});
+}
+
+ContentionKey row_of(StackId stack, WaitKind kind) noexcept {
+  ContentionKey key;
+  key.stack = stack;
+  key.kind = kind;
+  return key;
+}
+
+Draw draw_for(std::int64_t rate) noexcept {
+  Draw draw{.rate = rate};
+  if (rate > 1) draw.beyond = static_cast<Nanos>(random_below(static_cast<std::uint64_t>(rate)));
+  return draw;
+}
+
+void record(ContentionBuckets& buckets, ContentionKey key, std::uint64_t count_units,
+            std::uint64_t nanos) noexcept {
+  // Rows that only labels tell apart must not take the room of stacks: they may come in any number.
+  if (buckets.size() >= kMaxContentionBuckets / 2) key = row_of(key.stack, key.kind);
   const BucketId row = buckets.find_or_add(key);
   if (row == 0) return count(counters.dropped_contention_table_full);
   buckets[row].count.fetch_add(count_units, std::memory_order_relaxed);
@@ -83,26 +98,37 @@ void ContentionRecorder::set_labels(const ContentionLabels& labels) noexcept {
   update();
 }
 
+Draw ContentionRecorder::before_lock_wait(const Wait& wait) const noexcept {
+  constexpr Nanos kLong = 1'000'000;
+  const std::int64_t rate = block_rate();
+  if (rate <= 0) return {};
+  Draw draw = draw_for(rate);
+  if (draw.beyond < kLong) draw.stack = stack_of(wait);
+  return draw;
+}
+
 // Go's blockevent(): a wait shorter than the rate counts rate/length times when it is chosen, so that what is
 // expected of it is one wait of its length.
-void ContentionRecorder::on_wait(const Wait& wait, Nanos duration, StackId holder) noexcept {
+void ContentionRecorder::on_wait(const Wait& wait, Nanos duration, StackId holder,
+                                 const Draw& drawn) noexcept {
   const std::int64_t rate = block_rate();
   if (rate <= 0) return;
   // Input that was there: nothing else tells it from input that was waited for.
   constexpr Nanos kShortestInput = 10'000;
   if (wait.kind == WaitKind::kIo && duration < kShortestInput) return;
   const std::int64_t length = std::max<std::int64_t>(duration, 1);
+  const Draw draw = drawn.rate > 0 ? drawn : draw_for(rate);
   std::uint64_t count_units = kUnit;
   std::int64_t nanos = length;
-  if (length < rate) {
-    if (random_below(static_cast<std::uint64_t>(rate)) >= static_cast<std::uint64_t>(length)) return;
-    count_units = kUnit * static_cast<std::uint64_t>(rate) / static_cast<std::uint64_t>(length);
-    nanos = rate;
+  if (length < draw.rate) {
+    if (length <= draw.beyond) return;
+    count_units = kUnit * static_cast<std::uint64_t>(draw.rate) / static_cast<std::uint64_t>(length);
+    nanos = draw.rate;
   }
-  ContentionKey key;
+  ContentionKey key = row_of(draw.stack != kNoStack ? draw.stack : stack_of(wait), wait.kind);
   if (label_locks_.load(std::memory_order_relaxed)) key.lock = wait.object;
   if (label_holders_.load(std::memory_order_relaxed)) key.holder = holder;
-  record(block_buckets, key, wait, count_units, static_cast<std::uint64_t>(nanos));
+  record(block_buckets, key, count_units, static_cast<std::uint64_t>(nanos));
 }
 
 Charge ContentionRecorder::before_unlock(const Wait& unlock) const noexcept {
@@ -117,12 +143,12 @@ Charge ContentionRecorder::before_unlock(const Wait& unlock) const noexcept {
 
 void ContentionRecorder::on_unlock(const Wait& unlock, const Charge& charge) noexcept {
   const auto weight = static_cast<std::uint64_t>(charge.fraction);
-  ContentionKey key;
+  ContentionKey key = row_of(stack_of(unlock), unlock.kind);
   if (label_locks_.load(std::memory_order_relaxed)) {
     key.lock = unlock.object;
     if (threads.waiters_may_claim()) key.thread = current_thread_name();
   }
-  record(mutex_buckets, key, unlock, kUnit * weight, static_cast<std::uint64_t>(charge.nanos) * weight);
+  record(mutex_buckets, key, kUnit * weight, static_cast<std::uint64_t>(charge.nanos) * weight);
 }
 
 void ContentionRecorder::on_wake(const Wait& wake) noexcept {

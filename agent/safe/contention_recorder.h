@@ -26,6 +26,13 @@ struct Wait {
   StartFrame caller;
 };
 
+// Whether a wait is recorded, as far as it can be said before it is over.
+struct Draw {
+  std::int64_t rate = 0;     // of the block profile; 0: nothing was drawn
+  Nanos beyond = 0;          // recorded when it lasts longer, or as long as the rate
+  StackId stack = kNoStack;  // kNoStack: not walked yet
+};
+
 // What an unlock is charged with.
 struct Charge {
   Nanos nanos = 0;            // all that its waiters have waited; 0: nothing to record
@@ -69,7 +76,10 @@ class ContentionRecorder {
   // CLOCK_MONOTONIC, ns.
   [[nodiscard]] static Nanos now() noexcept { return monotonic_now(); }
 
-  void on_wait(const Wait& wait, Nanos duration, StackId holder) noexcept;
+  // Before a wait for a lock, so that who has got it, and keeps others waiting, has no stack to walk. The
+  // stack is left out when only a long wait would be recorded.
+  [[nodiscard]] Draw before_lock_wait(const Wait& wait) const noexcept;
+  void on_wait(const Wait& wait, Nanos duration, StackId holder, const Draw& drawn = {}) noexcept;
 
   // Before the real unlock, after which the lock may be no more.
   [[nodiscard]] Charge before_unlock(const Wait& unlock) const noexcept;

@@ -90,7 +90,7 @@ bool LockWaiters::prepare() noexcept {
   return lazy_array(released_, kPlaces) != nullptr && lazy_array(lines_, kLines) != nullptr;
 }
 
-LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
+LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos since, Nanos now) noexcept {
   Line* lines = lines_.load(std::memory_order_acquire);
   if (lines == nullptr) return {};
   waiting_.fetch_add(1, std::memory_order_relaxed);
@@ -109,15 +109,15 @@ LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
     }
     if (place == kPerLine) break;
     const bool is_first = waiters_in(present.sum) == 0;
-    Entry next{lock_word(lock, base_of(now)), 0};
+    Entry next{lock_word(lock, base_of(since)), 0};
     if (!is_first) next.lock = present.lock;
     const std::uint64_t times =
-        (present.sum & kSumMask) * (is_first ? 0 : 1) + time_since_base(next.lock, now);
+        (present.sum & kSumMask) * (is_first ? 0 : 1) + time_since_base(next.lock, since);
     if (times > kSumMask) break;
     next.sum = sum_word(waiters_in(present.sum) + 1, times);
     if (exchange(lines[line].entries[place], present, next)) {
       // What was released at this place before lies before `now`, and needs no reset.
-      return {static_cast<std::uint32_t>(line * kPerLine + place + 1), now};
+      return {static_cast<std::uint32_t>(line * kPerLine + place + 1), since, now};
     }
   }
   waiting_.fetch_sub(1, std::memory_order_relaxed);
@@ -175,7 +175,8 @@ void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
     if (waiters > 1) {
       const Nanos restarted =
           released_.load(std::memory_order_relaxed)[index].last_at.load(std::memory_order_relaxed);
-      const std::uint64_t own = time_since_base(present.lock, std::max(ticket.since, restarted));
+      const std::uint64_t own =
+          time_since_base(present.lock, restarted > ticket.entered ? restarted : ticket.since);
       next = {present.lock, sum_word(waiters - 1, times - std::min(own, times))};
     }
     if (exchange(entry, present, next)) {
@@ -235,9 +236,9 @@ Nanos LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept, const 
 StackId LockWaiters::holder(Ticket ticket) const noexcept {
   if (ticket.place == 0) return kNoStack;
   const Released& released = released_.load(std::memory_order_relaxed)[ticket.place - 1];
-  if (released.longest_at.load(std::memory_order_relaxed) > ticket.since)
+  if (released.longest_at.load(std::memory_order_relaxed) > ticket.entered)
     return released.longest_by.load(std::memory_order_relaxed);
-  if (released.last_at.load(std::memory_order_relaxed) > ticket.since)
+  if (released.last_at.load(std::memory_order_relaxed) > ticket.entered)
     return released.last_by.load(std::memory_order_relaxed);
   return kNoStack;
 }

@@ -25,14 +25,17 @@ class LockWaiters {
   // The place where a waiter was entered.
   struct Ticket {
     std::uint32_t place = 0;  // 1 and up; 0: none
-    Nanos since = 0;
+    Nanos since = 0;          // it waits
+    Nanos entered = 0;
   };
 
   // Our thread, before the first waiter. False when there is no memory.
   [[nodiscard]] bool prepare() noexcept;
 
-  // The calling thread is about to wait for `lock`. No ticket when the line is full (counted).
-  [[nodiscard]] Ticket join(const void* lock, Nanos now) noexcept;
+  // The calling thread waits for `lock`, `since` a while or from now on. No ticket when the line is full
+  // (counted).
+  [[nodiscard]] Ticket join(const void* lock, Nanos since, Nanos now) noexcept;
+  [[nodiscard]] Ticket join(const void* lock, Nanos now) noexcept { return join(lock, now, now); }
   void leave(const void* lock, Ticket ticket) noexcept;
 
   // What somebody waits for that is no lock (a condition, a semaphore) goes under an address that no lock

@@ -149,6 +149,53 @@ TEST_CASE("a rate of 0 or below records no wait", "[B04]") {
   CHECK(sum(block_buckets, 0x401) == Amount{});
 }
 
+TEST_CASE("what was drawn before a wait for a lock is what would have been drawn after it") {
+  constexpr Nanos kRate = 1000;
+  constexpr Nanos kLength = 250;
+  constexpr int kTimes = 100'000;
+  begin_test(0x481, 9);
+  contention_recorder.set_block_rate(kRate);
+  for (int i = 0; i < kTimes; ++i) {
+    set_stack({0x481, 0x482});
+    const Draw draw = contention_recorder.before_lock_wait(wait_for(lock_at(1)));
+    // The stack is that of then.
+    set_stack({0x999});
+    contention_recorder.on_wait(wait_for(lock_at(1)), kLength, 0, draw);
+  }
+  const Amount amount = sum(block_buckets, 0x481);
+  CHECK(amount.rows == 1);
+  check_within(amount.count, kTimes, std::sqrt(kTimes * 3.0));
+  check_within(amount.nanos, kTimes * kLength, std::sqrt(kTimes * 3.0) * kLength);
+  CHECK(sum(block_buckets, 0x999) == Amount{});
+}
+
+TEST_CASE("a stack that only a long wait would need is walked after it") {
+  constexpr Nanos kSecond = 1'000'000'000;
+  begin_test(0x491, 5);
+  contention_recorder.set_block_rate(kSecond);
+  int walked = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const Draw draw = contention_recorder.before_lock_wait(wait_for(lock_at(1)));
+    if (draw.stack != kNoStack) ++walked;
+    contention_recorder.on_wait(wait_for(lock_at(1)), kSecond, 0, draw);
+  }
+  CHECK(walked < 10);  // one in a thousand
+  CHECK(sum(block_buckets, 0x491) == Amount{1000, 1000.0 * kSecond, 1});
+}
+
+TEST_CASE("a wait that began before the profile was switched on is drawn for when it ends") {
+  begin_test(0x4a1);
+  const Draw nothing = contention_recorder.before_lock_wait(wait_for(lock_at(1)));
+  CHECK(nothing.rate == 0);
+  contention_recorder.set_block_rate(1);
+  const Draw draw = contention_recorder.before_lock_wait(wait_for(lock_at(1)));
+  contention_recorder.on_wait(wait_for(lock_at(1)), 10, 0, nothing);
+  CHECK(sum(block_buckets, 0x4a1) == Amount{1, 10, 1});
+  contention_recorder.set_block_rate(0);
+  contention_recorder.on_wait(wait_for(lock_at(1)), 10, 0, draw);
+  CHECK(sum(block_buckets, 0x4a1) == Amount{1, 10, 1});
+}
+
 // A contended unlock, with one waiter since `waited` ago; what it took over is recorded or not.
 void unlock_contended(const void* lock, Nanos waited) {
   const LockWaiters::Ticket ticket = lock_waiters.join(lock, ContentionRecorder::now() - waited);

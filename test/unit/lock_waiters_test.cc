@@ -166,6 +166,26 @@ TEST_CASE("a waiter that gives up leaves the others' times as they are") {
   waiters->leave(lock_at(1), patient);
 }
 
+// It may have looked for a while whether the lock becomes free.
+TEST_CASE("a waiter that is entered late has waited since before, and takes as much along") {
+  const auto waiters = make_waiters();
+  const LockWaiters::Ticket patient = waiters->join(lock_at(1), 0);
+  CHECK(take_over_at(*waiters, lock_at(1), 50 * kUnit) == 50 * kUnit);
+  SECTION("charged") {
+    const LockWaiters::Ticket late = waiters->join(lock_at(1), 20 * kUnit, 60 * kUnit);
+    CHECK(waiters->holder(late) == 0);
+    CHECK(take_over_at(*waiters, lock_at(1), 100 * kUnit) == (50 + 80) * kUnit);
+    CHECK(waiters->holder(late) == kHolder);
+    waiters->leave(lock_at(1), late);
+  }
+  SECTION("not charged, for it leaves first") {
+    const LockWaiters::Ticket late = waiters->join(lock_at(1), 20 * kUnit, 60 * kUnit);
+    waiters->leave(lock_at(1), late);
+    CHECK(take_over_at(*waiters, lock_at(1), 100 * kUnit) == 50 * kUnit);
+  }
+  waiters->leave(lock_at(1), patient);
+}
+
 TEST_CASE("more waiters than an entry counts") {
   constexpr int kWaiters = 10'000;
   const auto waiters = make_waiters();
