@@ -99,9 +99,10 @@ class LockWaiters {
   [[nodiscard]] static std::size_t line_of(const void* lock) noexcept;
   static void note(Released& released, StackId holder, Nanos held, Nanos now) noexcept;
 
-  // How many are entered. One is added before it is entered, so who reads 0 has unlocked before that.
-  std::atomic<std::int32_t> waiting_{0};
-  std::atomic<Line*> lines_{nullptr};
+  // How many are entered. One is added before it is entered, so who reads 0 has unlocked before that. All
+  // who wait write to it, none to what is on the next line.
+  alignas(64) std::atomic<std::int32_t> waiting_{0};
+  alignas(64) std::atomic<Line*> lines_{nullptr};
   std::atomic<Released*> released_{nullptr};
 };
 
