@@ -29,6 +29,17 @@ void publish(WaitBegin& begin, const safe::Wait& wait) noexcept {
   }
 }
 
+// Before it blocks, so that the one who unlocks or wakes meets it.
+void enter(WaitBegin& begin, const void* key, safe::Nanos now) noexcept {
+  begin.key = key;
+  begin.ticket = lock_waiters.join(key, now);
+}
+
+void leave(WaitBegin& begin) noexcept {
+  if (begin.ticket.place != 0) lock_waiters.leave(begin.key, begin.ticket);
+  begin.ticket = {};
+}
+
 }  // namespace
 
 WaitBegin begin_wait(const safe::Wait& wait, Entered entered) noexcept {
@@ -37,11 +48,7 @@ WaitBegin begin_wait(const safe::Wait& wait, Entered entered) noexcept {
   publish(begin, wait);
   const bool is_told = entered == Entered::kWhileHoldersAreTold && contention_recorder.is_telling_holders();
   if (is_told || contention_recorder.is_timing()) begin.at = safe::ContentionRecorder::now();
-  // Before it blocks, so that who wakes it meets it.
-  if (is_told) {
-    begin.key = safe::LockWaiters::wakeable(wait.object);
-    begin.ticket = lock_waiters.join(begin.key, begin.at);
-  }
+  if (is_told) enter(begin, safe::LockWaiters::wakeable(wait.object), begin.at);
   return begin;
 }
 
@@ -51,7 +58,14 @@ WaitBegin begin_lock_wait(const safe::Wait& wait) noexcept {
   if (contention_recorder.is_watching_locks() || contention_recorder.is_timing())
     begin.at = safe::ContentionRecorder::now();
   publish(begin, wait);
-  if (begin.at != 0) begin.draw = contention_recorder.before_lock_wait(wait);
+  if (begin.at == 0) return begin;
+  begin.draw = contention_recorder.before_lock_wait(wait);
+  // Each wants to know the holder, however short the wait.
+  if (contention_recorder.is_telling_holders()) {
+    enter(begin, wait.object, begin.at);
+  } else if (begin.draw.is_looker) {
+    enter(begin, safe::LockWaiters::looked_at(wait.object), begin.at);
+  }
   return begin;
 }
 
@@ -61,27 +75,24 @@ bool look_away(WaitBegin& begin, int looked) noexcept {
   constexpr int kLooks = 3;
   constexpr int kPauses = 16;
   if (looked == kLooks) return false;
-  for (int i = 0; i < kPauses << looked; ++i) __builtin_ia32_pause();
+  const int pauses = kPauses + static_cast<int>(begin.draw.jitter % kPauses);
+  for (int i = 0; i < pauses << looked; ++i) __builtin_ia32_pause();
   // Not when it has the lock, and others may wait for it.
   if (begin.draw.rate > 0) begin.until = safe::ContentionRecorder::now();
   return true;
 }
 
-// Before it blocks, so that the one who unlocks meets it.
 void enter_lock_wait(WaitBegin& begin, const safe::Wait& wait) noexcept {
   begin.until = 0;
-  if (begin.at == 0 || !contention_recorder.is_watching_locks()) return;
-  begin.key = wait.object;
-  begin.ticket = lock_waiters.join(begin.key, begin.at, safe::ContentionRecorder::now());
+  if (begin.at == 0 || begin.key == wait.object) return;
+  leave(begin);
+  if (contention_recorder.is_watching_locks()) enter(begin, wait.object, safe::ContentionRecorder::now());
 }
 
-void end_wait(const WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept {
+void end_wait(WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept {
   const safe::SafeSection keeps_errno;
-  safe::StackId holder = safe::kNoStack;
-  if (begin.ticket.place != 0) {
-    holder = lock_waiters.holder(begin.ticket);
-    lock_waiters.leave(begin.key, begin.ticket);
-  }
+  const safe::StackId holder = lock_waiters.holder(begin.ticket);
+  leave(begin);
   if (begin.outer_kind != safe::WaitKind::kNone) {
     begin.site->publish(begin.outer_kind, begin.outer_object, begin.outer_caller);
   } else if (begin.site != nullptr) {

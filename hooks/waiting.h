@@ -35,16 +35,16 @@ struct WaitBegin {
 enum class Entered : std::uint8_t { kNever, kWhileHoldersAreTold };
 
 [[nodiscard]] WaitBegin begin_wait(const safe::Wait& wait, Entered entered) noexcept;
-// For a lock, whose waiters are entered so that its holder is charged: not entered yet.
+// For a lock, whose waiters are entered so that its holder is charged: not entered yet, but for some.
 [[nodiscard]] WaitBegin begin_lock_wait(const safe::Wait& wait) noexcept;
 // A moment in which the lock may become free, each longer than the one before; false: it was given enough of
 // them. To be entered, charged and put to sleep takes longer than most locks are held, and makes those that
 // have the lock meanwhile slower.
 [[nodiscard]] bool look_away(WaitBegin& begin, int looked) noexcept;
-// It did not.
+// It did not, or was not looked at.
 void enter_lock_wait(WaitBegin& begin, const safe::Wait& wait) noexcept;
 // `waited`: false for a call that was refused; then nothing is recorded.
-void end_wait(const WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept;
+void end_wait(WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept;
 [[nodiscard]] safe::Charge before_unlock(const safe::Wait& unlock) noexcept;
 void record_unlock(const safe::Wait& unlock, const safe::Charge& charge) noexcept;
 void record_wake(const safe::Wait& wake) noexcept;
@@ -66,7 +66,7 @@ template <safe::WaitKind kind, auto& real, Entered entered, auto& call, typename
 [[gnu::always_inline]] inline auto wait_here(const void* object, Arguments... arguments) {
   if (!is_outside()) return call(arguments...);
   const safe::Wait wait{kind, object, reinterpret_cast<safe::Pc>(real), safe::caller_frame()};
-  const WaitBegin begin = begin_wait(wait, entered);
+  WaitBegin begin = begin_wait(wait, entered);
   const auto result = call(arguments...);
   end_wait(begin, wait, true);
   return result;
@@ -144,7 +144,7 @@ template <auto& real, typename Cond, typename Mutex, typename... Arguments>
   if (has_to_charge(mutex_of(mutex))) {
     if (const safe::Charge charge = before_unlock(unlock); charge.nanos != 0) record_unlock(unlock, charge);
   }
-  const WaitBegin begin = begin_wait(wait, Entered::kWhileHoldersAreTold);
+  WaitBegin begin = begin_wait(wait, Entered::kWhileHoldersAreTold);
   const auto result = real(cond, mutex, arguments...);
   end_wait(begin, wait, !is_refusal(static_cast<int>(result)));
   return result;

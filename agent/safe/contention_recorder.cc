@@ -100,10 +100,13 @@ void ContentionRecorder::set_labels(const ContentionLabels& labels) noexcept {
 
 Draw ContentionRecorder::before_lock_wait(const Wait& wait) const noexcept {
   constexpr Nanos kLong = 1'000'000;
-  const std::int64_t rate = block_rate();
-  if (rate <= 0) return {};
-  Draw draw = draw_for(rate);
-  if (draw.beyond < kLong) draw.stack = stack_of(wait);
+  Draw draw;
+  if (const std::int64_t rate = block_rate(); rate > 0) {
+    draw = draw_for(rate);
+    if (draw.beyond < kLong) draw.stack = stack_of(wait);
+  }
+  draw.jitter = static_cast<std::uint32_t>(random_below(std::uint64_t{1} << 32));
+  draw.is_looker = is_watching_locks() && random_below(LockWaiters::kLookersPerEntered) == 0;
   return draw;
 }
 
@@ -132,13 +135,13 @@ void ContentionRecorder::on_wait(const Wait& wait, Nanos duration, StackId holde
 }
 
 Charge ContentionRecorder::before_unlock(const Wait& unlock) const noexcept {
-  const Nanos waited = lock_waiters.take_over(
+  const LockWaiters::Taken taken = lock_waiters.take_over(
       unlock.object, now,
       is_telling_holders() ? LockWaiters::Releaser{holder_stack, &unlock} : LockWaiters::Releaser{});
   const std::int64_t fraction = mutex_fraction();
-  if (waited == 0 || fraction <= 0) return {};
+  if (taken.nanos == 0 || fraction <= 0) return {};
   if (fraction > 1 && random_below(static_cast<std::uint64_t>(fraction)) != 0) return {};
-  return {waited, fraction};
+  return {taken.nanos, fraction, taken.unlocks};
 }
 
 void ContentionRecorder::on_unlock(const Wait& unlock, const Charge& charge) noexcept {
@@ -148,7 +151,8 @@ void ContentionRecorder::on_unlock(const Wait& unlock, const Charge& charge) noe
     key.lock = unlock.object;
     if (threads.waiters_may_claim()) key.thread = current_thread_name();
   }
-  record(mutex_buckets, key, kUnit * weight, static_cast<std::uint64_t>(charge.nanos) * weight);
+  record(mutex_buckets, key, kUnit * weight * static_cast<std::uint64_t>(charge.unlocks),
+         static_cast<std::uint64_t>(charge.nanos) * weight);
 }
 
 void ContentionRecorder::on_wake(const Wait& wake) noexcept {

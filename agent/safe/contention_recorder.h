@@ -31,12 +31,15 @@ struct Draw {
   std::int64_t rate = 0;     // of the block profile; 0: nothing was drawn
   Nanos beyond = 0;          // recorded when it lasts longer, or as long as the rate
   StackId stack = kNoStack;  // kNoStack: not walked yet
+  std::uint32_t jitter = 0;  // any number
+  bool is_looker = false;    // one to enter among those who look at the lock (lock_waiters.h)
 };
 
 // What an unlock is charged with.
 struct Charge {
   Nanos nanos = 0;            // all that its waiters have waited; 0: nothing to record
   std::int64_t fraction = 1;  // it stands for so many
+  std::int64_t unlocks = 1;   // each of which for so many
 };
 
 // What rows tell apart besides stacks and kinds of waits.

@@ -82,6 +82,12 @@ bool LockWaiters::exchange(Entry& entry, const Entry& expected, const Entry& des
   return done;
 }
 
+// Of those who wait for `lock` or look at it.
+bool LockWaiters::is_for(std::uint64_t word, const void* lock) noexcept {
+  return is_of(word & ~std::uint64_t{kLooker}, lock);
+}
+
+// The same for those who look.
 std::size_t LockWaiters::line_of(const void* lock) noexcept {
   return (reinterpret_cast<std::uintptr_t>(lock) >> 3) * 0x9e3779b97f4a7c15ULL >> 32 & (kLines - 1);
 }
@@ -90,10 +96,9 @@ bool LockWaiters::prepare() noexcept {
   return lazy_array(released_, kPlaces) != nullptr && lazy_array(lines_, kLines) != nullptr;
 }
 
-LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos since, Nanos now) noexcept {
+LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
   Line* lines = lines_.load(std::memory_order_acquire);
   if (lines == nullptr) return {};
-  waiting_.fetch_add(1, std::memory_order_relaxed);
   const std::size_t line = line_of(lock);
   for (int attempt = 0; attempt < kMaxTries; ++attempt) {
     std::size_t place = kPerLine;
@@ -109,18 +114,19 @@ LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos since, Nanos now) 
     }
     if (place == kPerLine) break;
     const bool is_first = waiters_in(present.sum) == 0;
-    Entry next{lock_word(lock, base_of(since)), 0};
+    Entry next{lock_word(lock, base_of(now)), 0};
     if (!is_first) next.lock = present.lock;
     const std::uint64_t times =
-        (present.sum & kSumMask) * (is_first ? 0 : 1) + time_since_base(next.lock, since);
+        (present.sum & kSumMask) * (is_first ? 0 : 1) + time_since_base(next.lock, now);
     if (times > kSumMask) break;
     next.sum = sum_word(waiters_in(present.sum) + 1, times);
+    if (is_first) in_use_.fetch_add(1, std::memory_order_relaxed);
     if (exchange(lines[line].entries[place], present, next)) {
       // What was released at this place before lies before `now`, and needs no reset.
-      return {static_cast<std::uint32_t>(line * kPerLine + place + 1), since, now};
+      return {static_cast<std::uint32_t>(line * kPerLine + place + 1), now};
     }
+    if (is_first) in_use_.fetch_sub(1, std::memory_order_relaxed);
   }
-  waiting_.fetch_sub(1, std::memory_order_relaxed);
   count(counters.dropped_lock_waiters);
   return {};
 }
@@ -129,7 +135,7 @@ bool LockWaiters::may_have(const void* lock) const noexcept {
   const Line* lines = lines_.load(std::memory_order_acquire);
   if (lines == nullptr) return false;
   for (const Entry& entry : lines[line_of(lock)].entries) {
-    if (is_of(__atomic_load_n(&entry.lock, __ATOMIC_RELAXED), lock)) return true;
+    if (is_for(__atomic_load_n(&entry.lock, __ATOMIC_RELAXED), lock)) return true;
   }
   return false;
 }
@@ -140,8 +146,9 @@ bool LockWaiters::may_be_due(const void* lock) const noexcept {
   const std::size_t line = line_of(lock);
   const Released* released = released_.load(std::memory_order_relaxed) + line * kPerLine;
   for (std::size_t i = 0; i < kPerLine; ++i) {
-    if (!is_of(__atomic_load_n(&lines[line].entries[i].lock, __ATOMIC_RELAXED), lock)) continue;
-    if (!may_have_ticks()) return true;
+    const std::uint64_t word = __atomic_load_n(&lines[line].entries[i].lock, __ATOMIC_RELAXED);
+    if (!is_for(word, lock)) continue;
+    if ((word & kLooker) != 0 || !may_have_ticks()) return true;
     // Of processors that do not agree it may be any number; then the next is due, or this one is.
     const std::uint64_t ticks = read_ticks() - released[i].last_ticks.load(std::memory_order_relaxed);
     if (ticks >= kBriefTicks) return true;
@@ -156,7 +163,7 @@ void LockWaiters::forget_wakeables() noexcept {
       const Entry present = read(entry);
       const std::uint64_t waiters = waiters_in(present.sum);
       if ((present.lock & 1) == 0 || waiters == 0 || !exchange(entry, present, Entry{})) continue;
-      waiting_.fetch_sub(static_cast<std::int32_t>(waiters), std::memory_order_relaxed);
+      in_use_.fetch_sub(1, std::memory_order_relaxed);
     }
   }
 }
@@ -175,12 +182,11 @@ void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
     if (waiters > 1) {
       const Nanos restarted =
           released_.load(std::memory_order_relaxed)[index].last_at.load(std::memory_order_relaxed);
-      const std::uint64_t own =
-          time_since_base(present.lock, restarted > ticket.entered ? restarted : ticket.since);
+      const std::uint64_t own = time_since_base(present.lock, std::max(ticket.since, restarted));
       next = {present.lock, sum_word(waiters - 1, times - std::min(own, times))};
     }
     if (exchange(entry, present, next)) {
-      waiting_.fetch_sub(1, std::memory_order_relaxed);
+      if (waiters == 1) in_use_.fetch_sub(1, std::memory_order_relaxed);
       return;
     }
   }
@@ -198,27 +204,29 @@ void LockWaiters::note(Released& released, StackId holder, Nanos held, Nanos now
   released.longest_at.store(now, std::memory_order_relaxed);
 }
 
-Nanos LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept, const Releaser& releaser) noexcept {
+LockWaiters::Taken LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept,
+                                          const Releaser& releaser) noexcept {
   Line* lines = lines_.load(std::memory_order_acquire);
-  if (lines == nullptr) return 0;
+  if (lines == nullptr) return {};
   const std::size_t line = line_of(lock);
-  Nanos total = 0;
+  Nanos waiters_total = 0;
+  Nanos lookers_total = 0;
   Nanos now = 0;
   for (std::size_t i = 0; i < kPerLine; ++i) {
     Entry& entry = lines[line].entries[i];
     for (int attempt = 0; attempt < kMaxTries; ++attempt) {
       const Entry present = read(entry);
       const std::uint64_t waiters = waiters_in(present.sum);
-      if (waiters == 0 || !is_of(present.lock, lock)) break;
+      if (waiters == 0 || !is_for(present.lock, lock)) break;
       // Only a contended unlock pays for a clock.
       if (now == 0) now = clock();
       const std::uint64_t waited = waiters * time_since_base(present.lock, now);
       const std::uint64_t times = present.sum & kSumMask;
-      Entry next{lock_word(lock, base_of(now)), 0};
+      Entry next{(present.lock & kAddressMask) | base_of(now) << kAddressBits, 0};
       next.sum = sum_word(waiters, waiters * time_since_base(next.lock, now));
       if (!exchange(entry, present, next)) continue;
       const Nanos charged = waited > times ? static_cast<Nanos>((waited - times) << kTimeUnitBits) : 0;
-      total += charged;
+      ((present.lock & kLooker) != 0 ? lookers_total : waiters_total) += charged;
       Released& released = released_.load(std::memory_order_relaxed)[line * kPerLine + i];
       if (releaser.stack != nullptr) {
         note(released, releaser.stack(releaser.argument), charged / static_cast<Nanos>(waiters), now);
@@ -230,21 +238,22 @@ Nanos LockWaiters::take_over(const void* lock, Nanos (*clock)() noexcept, const 
       break;
     }
   }
-  return total;
+  return {waiters_total + lookers_total * kLookersPerEntered,
+          waiters_total == 0 && lookers_total != 0 ? kLookersPerEntered : 1};
 }
 
 StackId LockWaiters::holder(Ticket ticket) const noexcept {
   if (ticket.place == 0) return kNoStack;
   const Released& released = released_.load(std::memory_order_relaxed)[ticket.place - 1];
-  if (released.longest_at.load(std::memory_order_relaxed) > ticket.entered)
+  if (released.longest_at.load(std::memory_order_relaxed) > ticket.since)
     return released.longest_by.load(std::memory_order_relaxed);
-  if (released.last_at.load(std::memory_order_relaxed) > ticket.entered)
+  if (released.last_at.load(std::memory_order_relaxed) > ticket.since)
     return released.last_by.load(std::memory_order_relaxed);
   return kNoStack;
 }
 
 void LockWaiters::forget_after_fork() noexcept {
-  waiting_.store(0, std::memory_order_relaxed);
+  in_use_.store(0, std::memory_order_relaxed);
   Line* lines = lines_.load(std::memory_order_relaxed);
   for (std::size_t i = 0; lines != nullptr && i < kLines; ++i) lines[i] = {};
 }

@@ -25,17 +25,14 @@ class LockWaiters {
   // The place where a waiter was entered.
   struct Ticket {
     std::uint32_t place = 0;  // 1 and up; 0: none
-    Nanos since = 0;          // it waits
-    Nanos entered = 0;
+    Nanos since = 0;
   };
 
   // Our thread, before the first waiter. False when there is no memory.
   [[nodiscard]] bool prepare() noexcept;
 
-  // The calling thread waits for `lock`, `since` a while or from now on. No ticket when the line is full
-  // (counted).
-  [[nodiscard]] Ticket join(const void* lock, Nanos since, Nanos now) noexcept;
-  [[nodiscard]] Ticket join(const void* lock, Nanos now) noexcept { return join(lock, now, now); }
+  // The calling thread is about to wait for `lock`. No ticket when the line is full (counted).
+  [[nodiscard]] Ticket join(const void* lock, Nanos now) noexcept;
   void leave(const void* lock, Ticket ticket) noexcept;
 
   // What somebody waits for that is no lock (a condition, a semaphore) goes under an address that no lock
@@ -46,12 +43,21 @@ class LockWaiters {
   // Takes all of those out. Our thread.
   void forget_wakeables() noexcept;
 
+  // Who only looks for a moment whether the lock becomes free goes under this address, and only one in
+  // kLookersPerEntered does, at random: it stands for all of them. To enter each would take longer than most
+  // locks are held.
+  [[nodiscard]] static const void* looked_at(const void* lock) noexcept {
+    return static_cast<const char*>(lock) + kLooker;
+  }
+  static constexpr int kLookersPerEntered = 16;
+
   // Somebody waits, for whatever lock: one look at a word that nobody writes to while nobody waits.
-  [[nodiscard, gnu::always_inline]] bool is_anybody_waiting() const noexcept { return !is_zero(waiting_); }
+  [[nodiscard, gnu::always_inline]] bool is_anybody_waiting() const noexcept { return !is_zero(in_use_); }
   // False: nobody who began to wait for `lock` before this call has to be charged to anybody.
   [[nodiscard]] bool may_have(const void* lock) const noexcept;
 
-  // As may_have(), and nobody has taken over what they waited within the last few microseconds, about.
+  // As may_have(), and nobody has taken over what they waited within the last few microseconds, about, or
+  // somebody looks at it.
   [[nodiscard]] bool may_be_due(const void* lock) const noexcept;
 
   // The stack of the one who releases a lock; asked for only when somebody waits.
@@ -59,9 +65,12 @@ class LockWaiters {
     StackId (*stack)(const void* argument) noexcept = nullptr;  // null: nobody wants to know
     const void* argument = nullptr;
   };
-  // `lock` is about to be released: what its waiters have waited since the last call, in all, ns; 0 when
-  // nobody waits. Their clocks start again.
-  [[nodiscard]] Nanos take_over(const void* lock, Nanos (*clock)() noexcept,
+  struct Taken {
+    Nanos nanos = 0;           // what all have waited since the last call; 0: nobody waits
+    std::int64_t unlocks = 1;  // so many like this one it stands for
+  };
+  // `lock` is about to be released. Its waiters' clocks start again.
+  [[nodiscard]] Taken take_over(const void* lock, Nanos (*clock)() noexcept,
                                 const Releaser& releaser) noexcept;
 
   // Who of those that released the lock while this waiter waited had it longest, about; kNoStack: nobody, or
@@ -78,6 +87,8 @@ class LockWaiters {
     std::uint64_t lock;
     std::uint64_t sum;
   };
+  // In an address, as locks are aligned to more.
+  static constexpr std::uintptr_t kLooker = 2;
   static constexpr std::size_t kPerLine = 4;
   static constexpr std::size_t kLines = 1024;
   struct alignas(64) Line {
@@ -96,12 +107,14 @@ class LockWaiters {
 
   static Entry read(const Entry& entry) noexcept;
   static bool exchange(Entry& entry, const Entry& expected, const Entry& desired) noexcept;
+  [[nodiscard]] static bool is_for(std::uint64_t word, const void* lock) noexcept;
   [[nodiscard]] static std::size_t line_of(const void* lock) noexcept;
   static void note(Released& released, StackId holder, Nanos held, Nanos now) noexcept;
 
-  // How many are entered. One is added before it is entered, so who reads 0 has unlocked before that. All
-  // who wait write to it, none to what is on the next line.
-  alignas(64) std::atomic<std::int32_t> waiting_{0};
+  // How many entries have waiters. One is added before it has its first, so who reads 0 has unlocked before
+  // that: of the two writes, the exchange is a full barrier, and x86 does not swap them. On a line of its
+  // own, for what follows is only ever read.
+  alignas(64) std::atomic<std::int32_t> in_use_{0};
   alignas(64) std::atomic<Line*> lines_{nullptr};
   std::atomic<Released*> released_{nullptr};
 };

@@ -196,6 +196,30 @@ TEST_CASE("a wait that began before the profile was switched on is drawn for whe
   CHECK(sum(block_buckets, 0x4a1) == Amount{1, 10, 1});
 }
 
+// Binomial: N choices of 1 in 16.
+TEST_CASE("one in so many is chosen to be entered while it looks, and only while locks are watched") {
+  constexpr int kTimes = 100'000;
+  constexpr double kChosen = 1.0 / LockWaiters::kLookersPerEntered;
+  begin_test(0x4b1, 11);
+  contention_recorder.set_mutex_fraction(1);
+  int chosen = 0;
+  for (int i = 0; i < kTimes; ++i)
+    if (contention_recorder.before_lock_wait(wait_for(lock_at(1))).is_looker) ++chosen;
+  check_within(chosen, kTimes * kChosen, std::sqrt(kTimes * kChosen * (1 - kChosen)));
+  contention_recorder.set_mutex_fraction(0);
+  contention_recorder.set_block_rate(1);
+  for (int i = 0; i < 1000; ++i)
+    REQUIRE_FALSE(contention_recorder.before_lock_wait(wait_for(lock_at(1))).is_looker);
+}
+
+TEST_CASE("an unlock that was seen by one who looks counts for as many as he stands for") {
+  constexpr int kAll = LockWaiters::kLookersPerEntered;
+  begin_test(0x4c1);
+  contention_recorder.set_mutex_fraction(1);
+  contention_recorder.on_unlock(wait_for(lock_at(1)), {.nanos = 1600, .fraction = 5, .unlocks = kAll});
+  CHECK(sum(mutex_buckets, 0x4c1) == Amount{5.0 * kAll, 5 * 1600, 1});
+}
+
 // A contended unlock, with one waiter since `waited` ago; what it took over is recorded or not.
 void unlock_contended(const void* lock, Nanos waited) {
   const LockWaiters::Ticket ticket = lock_waiters.join(lock, ContentionRecorder::now() - waited);

@@ -41,7 +41,7 @@ StackId read_stack(const void* argument) noexcept {
 
 Nanos take_over_at(LockWaiters& waiters, const void* lock, Nanos now, StackId holder = kHolder) {
   thread_clock = now;
-  return waiters.take_over(lock, read_thread_clock, {read_stack, &holder});
+  return waiters.take_over(lock, read_thread_clock, {read_stack, &holder}).nanos;
 }
 
 const void* lock_at(std::uintptr_t number) {
@@ -166,24 +166,49 @@ TEST_CASE("a waiter that gives up leaves the others' times as they are") {
   waiters->leave(lock_at(1), patient);
 }
 
-// It may have looked for a while whether the lock becomes free.
-TEST_CASE("a waiter that is entered late has waited since before, and takes as much along") {
+LockWaiters::Taken take_over_all(LockWaiters& waiters, const void* lock, Nanos now) {
+  thread_clock = now;
+  return waiters.take_over(lock, read_thread_clock, {});
+}
+
+TEST_CASE("who looks at a lock stands for all who do") {
+  constexpr Nanos kAll = LockWaiters::kLookersPerEntered;
   const auto waiters = make_waiters();
-  const LockWaiters::Ticket patient = waiters->join(lock_at(1), 0);
-  CHECK(take_over_at(*waiters, lock_at(1), 50 * kUnit) == 50 * kUnit);
-  SECTION("charged") {
-    const LockWaiters::Ticket late = waiters->join(lock_at(1), 20 * kUnit, 60 * kUnit);
-    CHECK(waiters->holder(late) == 0);
-    CHECK(take_over_at(*waiters, lock_at(1), 100 * kUnit) == (50 + 80) * kUnit);
-    CHECK(waiters->holder(late) == kHolder);
-    waiters->leave(lock_at(1), late);
+  const void* looked_at = LockWaiters::looked_at(lock_at(1));
+  const LockWaiters::Ticket looker = waiters->join(looked_at, 0);
+  CHECK(waiters->is_anybody_waiting());
+  CHECK(waiters->may_have(lock_at(1)));
+  const LockWaiters::Taken alone = take_over_all(*waiters, lock_at(1), 10 * kUnit);
+  CHECK(alone.nanos == kAll * 10 * kUnit);
+  CHECK(alone.unlocks == kAll);
+
+  const LockWaiters::Ticket waiter = waiters->join(lock_at(1), 10 * kUnit);
+  const LockWaiters::Taken both = take_over_all(*waiters, lock_at(1), 30 * kUnit);
+  CHECK(both.nanos == (kAll + 1) * 20 * kUnit);
+  CHECK(both.unlocks == 1);
+
+  waiters->leave(looked_at, looker);
+  const LockWaiters::Taken waited = take_over_all(*waiters, lock_at(1), 70 * kUnit);
+  CHECK(waited.nanos == 40 * kUnit);
+  CHECK(waited.unlocks == 1);
+  waiters->leave(lock_at(1), waiter);
+  CHECK_FALSE(waiters->is_anybody_waiting());
+  CHECK_FALSE(waiters->may_have(lock_at(1)));
+}
+
+TEST_CASE("each unlock of a lock that somebody looks at is due: the look is over soon") {
+  const auto waiters = make_waiters();
+  const LockWaiters::Ticket waiter = waiters->join(lock_at(1), 0);
+  take_over_all(*waiters, lock_at(1), 0);
+  // Another thread may have had the processor in between.
+  while (waiters->may_be_due(lock_at(1))) take_over_all(*waiters, lock_at(1), 0);
+  const LockWaiters::Ticket looker = waiters->join(LockWaiters::looked_at(lock_at(1)), 0);
+  for (int i = 0; i < 1000; ++i) {
+    take_over_all(*waiters, lock_at(1), 0);
+    REQUIRE(waiters->may_be_due(lock_at(1)));
   }
-  SECTION("not charged, for it leaves first") {
-    const LockWaiters::Ticket late = waiters->join(lock_at(1), 20 * kUnit, 60 * kUnit);
-    waiters->leave(lock_at(1), late);
-    CHECK(take_over_at(*waiters, lock_at(1), 100 * kUnit) == 50 * kUnit);
-  }
-  waiters->leave(lock_at(1), patient);
+  waiters->leave(LockWaiters::looked_at(lock_at(1)), looker);
+  waiters->leave(lock_at(1), waiter);
 }
 
 TEST_CASE("more waiters than an entry counts") {
@@ -311,10 +336,10 @@ TEST_CASE("nobody is asked for a stack when nobody waits, or nobody wants to kno
                                          return StackId{7};
                                        },
                                        nullptr};
-  CHECK(waiters->take_over(lock_at(1), read_thread_clock, releaser) == 0);
+  CHECK(waiters->take_over(lock_at(1), read_thread_clock, releaser).nanos == 0);
   const LockWaiters::Ticket ticket = waiters->join(lock_at(1), 0);
   thread_clock = 6'400;
-  CHECK(waiters->take_over(lock_at(1), read_thread_clock, {}) == 6'400);
+  CHECK(waiters->take_over(lock_at(1), read_thread_clock, {}).nanos == 6'400);
   CHECK(waiters->holder(ticket) == kNoStack);
   CHECK(asked == 0);
 }
@@ -452,7 +477,7 @@ TEST_CASE("a storm of threads that wait, leave and take over charges what was wa
       held = &lock;
       lock.now += kHeld;
       std::this_thread::yield();  // others come and find the lock taken
-      taken += waiters->take_over(&lock, read_clock_of_held, {read_stack, &kHolder});
+      taken += waiters->take_over(&lock, read_clock_of_held, {read_stack, &kHolder}).nanos;
       lock.last_take_over = lock.now;
       lock.mutex.unlock();
     }
