@@ -98,10 +98,12 @@ struct Creation {
 
 Creation prepare(AnyRoutine start, void* argument, const safe::StartFrame& caller) {
   Creation creation;
-  creation.is_recorded = safe::creation_recorder.is_recording() && !safe::thread_state.is_agent;
+  // To record it may ask the kernel for memory.
+  const bool is_filtered = !safe::may_ask_kernel();
+  creation.is_recorded =
+      !is_filtered && safe::creation_recorder.is_recording() && !safe::thread_state.is_agent;
   // Only a thread that is sampled itself: what forbids a timer, a system call filter for instance, is
   // inherited.
-  const bool is_filtered = safe::thread_state.is_filtered;
   const bool is_sampled = !is_filtered && safe::cpu_recorder.is_running() &&
                           safe::cpu_timers.find(safe::sys::gettid()) != nullptr;
   if (creation.is_recorded) creation.creator = safe::creation_recorder.find_creator(caller);

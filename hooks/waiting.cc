@@ -70,8 +70,8 @@ WaitBegin begin_lock_wait(const safe::Wait& wait) noexcept {
 }
 
 bool look_away(WaitBegin& begin, int looked) noexcept {
-  // In all about 3 us (AMD) to 5 us (Intel), a sleep's price. Few looks: each takes the lock's cache line
-  // away from who has it.
+  // In all some 3 to 6 us (AMD), 5 to 10 (Intel), about a sleep's price, and drawn, or they keep time with
+  // the holder. Few looks: each takes the lock's cache line away from who has it.
   constexpr int kLooks = 3;
   constexpr int kPauses = 16;
   if (looked == kLooks) return false;

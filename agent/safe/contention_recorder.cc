@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "agent/safe/counters.h"
+#include "agent/safe/events.h"
 #include "agent/safe/random.h"
 #include "agent/safe/record_stack.h"
 #include "agent/safe/settings.h"
@@ -31,6 +32,7 @@ std::uint64_t random_below(std::uint64_t bound) noexcept {
 constexpr std::size_t kHolderDepth = 6;
 
 StackId holder_stack(const void* argument) noexcept {
+  if (!may_ask_kernel()) return kNoStack;
   const SafeSection section;
   Pc pcs[kHolderDepth];
   const Stack stack = capture_stack(static_cast<const Wait*>(argument)->caller, pcs);
@@ -101,6 +103,8 @@ void ContentionRecorder::set_labels(const ContentionLabels& labels) noexcept {
 Draw ContentionRecorder::before_lock_wait(const Wait& wait) const noexcept {
   constexpr Nanos kLong = 1'000'000;
   Draw draw;
+  // A walk looks by system calls whether memory is there.
+  if (!may_ask_kernel()) return draw;
   if (const std::int64_t rate = block_rate(); rate > 0) {
     draw = draw_for(rate);
     if (draw.beyond < kLong) draw.stack = stack_of(wait);
@@ -115,7 +119,7 @@ Draw ContentionRecorder::before_lock_wait(const Wait& wait) const noexcept {
 void ContentionRecorder::on_wait(const Wait& wait, Nanos duration, StackId holder,
                                  const Draw& drawn) noexcept {
   const std::int64_t rate = block_rate();
-  if (rate <= 0) return;
+  if (rate <= 0 || !may_ask_kernel()) return;
   // Input that was there: nothing else tells it from input that was waited for.
   constexpr Nanos kShortestInput = 10'000;
   if (wait.kind == WaitKind::kIo && duration < kShortestInput) return;
@@ -139,7 +143,7 @@ Charge ContentionRecorder::before_unlock(const Wait& unlock) const noexcept {
       unlock.object, now,
       is_telling_holders() ? LockWaiters::Releaser{holder_stack, &unlock} : LockWaiters::Releaser{});
   const std::int64_t fraction = mutex_fraction();
-  if (taken.nanos == 0 || fraction <= 0) return {};
+  if (taken.nanos == 0 || fraction <= 0 || !may_ask_kernel()) return {};
   if (fraction > 1 && random_below(static_cast<std::uint64_t>(fraction)) != 0) return {};
   return {taken.nanos, fraction, taken.unlocks};
 }

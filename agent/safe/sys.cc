@@ -6,6 +6,8 @@
 #include <sys/prctl.h>
 #include <sys/uio.h>
 
+#include "agent/safe/events.h"
+
 namespace profagent::safe::sys {
 
 namespace {
@@ -20,6 +22,7 @@ constexpr long kErrorFault = -14;
 }  // namespace
 
 void* map_pages(std::size_t bytes) noexcept {
+  if (!may_ask_kernel()) return nullptr;
   // In a program under mlockall(MCL_FUTURE) mmap itself would touch every page: what cannot
   // be accessed is not touched, and is unlocked before it can be.
   const long result = call(SYS_mmap, 0, static_cast<long>(bytes), PROT_NONE,
@@ -44,7 +47,7 @@ void unmap_pages(void* address, std::size_t bytes) noexcept {
 
 bool is_readable(std::uintptr_t address) noexcept {
   // A null mask means "none" to the kernel, which then looks at nothing.
-  if (address < kPageSize) return false;
+  if (address < kPageSize || !may_ask_kernel()) return false;
   // The mask is eight bytes: aligning keeps it on the page asked for.
   const long mask = static_cast<long>(address & ~std::uintptr_t{7});
   return call(SYS_rt_sigprocmask, kInvalidHow, mask, 0, kKernelSigsetSize) != kErrorFault;
@@ -52,7 +55,7 @@ bool is_readable(std::uintptr_t address) noexcept {
 
 std::size_t read_memory(std::uintptr_t from, void* to, std::size_t bytes) noexcept {
   std::size_t done = 0;
-  while (done < bytes) {
+  while (done < bytes && may_ask_kernel()) {
     // One page a call: a transfer stops in front of the first bad byte of a vector entry, not of a page.
     const std::size_t in_page = kPageSize - ((from + done) & (kPageSize - 1));
     const std::size_t want = bytes - done < in_page ? bytes - done : in_page;

@@ -64,6 +64,8 @@ class SignalsBlocked {
   return mask;
 }
 
+// These three fail in a thread that must not ask the kernel (may_ask_kernel() in events.h).
+//
 // Private anonymous memory: kept out of core dumps and huge pages, named "profagent". nullptr on failure.
 [[nodiscard]] void* map_pages(std::size_t bytes) noexcept;
 void unmap_pages(void* address, std::size_t bytes) noexcept;

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include "agent/safe/events.h"
 #include "agent/safe/sys.h"
 
 namespace profagent::safe {
@@ -17,7 +18,7 @@ bool Section::was_left(std::uintptr_t open, std::uintptr_t here) noexcept {
   constexpr std::uintptr_t kPage = 4096;
   // Two living frames are not in one place.
   if (here == open) return true;
-  if (here < open || here - open > kFar) return false;
+  if (here < open || here - open > kFar || !may_ask_kernel()) return false;
   stack_t alternate = {};
   if (sys::call(SYS_sigaltstack, 0, reinterpret_cast<long>(&alternate)) != 0) return false;
   const auto begin = reinterpret_cast<std::uintptr_t>(alternate.ss_sp);

@@ -77,7 +77,8 @@ TEST_CASE("a thread that may not read the processor's counter needs it nowhere",
   check_same_as_alone("no_counter");
 }
 
-TEST_CASE("a thread that may not ask for its id gives locks back", "[B3]") {
+TEST_CASE("a thread that may not ask for its id, nor for what memory there is, waits and gives locks back",
+          "[B3]") {
   check_same_as_alone("filtered_locks");
 }
 

@@ -110,6 +110,33 @@ TEST_CASE("a program that forbids itself all but its own system calls never sees
   CHECK(victim.finish().ok());
 }
 
+// The thread that goes on has not installed it.
+TEST_CASE("a program one of whose threads forbids all of them all other system calls never sees us again",
+          "[G4]") {
+  const bool was_asked = GENERATE(false, true);
+  CAPTURE(was_asked);
+  Victim victim("sandboxed");
+  if (was_asked) CHECK(victim.get("/debug/pprof/heap").status == 200);
+  victim.command("all");
+  Connection client(victim.tcp_address());
+  client.send("GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  for (int i = 0; i < 3; ++i) victim.command("allocate");
+  CHECK_FALSE(client.has_input());
+  CHECK(victim.finish().ok());
+}
+
+TEST_CASE("a thread that one under a system call filter has made asks nothing either", "[G4]") {
+  Victim victim("sandboxed");
+  Connection client(victim.tcp_address());
+  client.send("GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  REQUIRE(eventually([&] { return client.has_input(); }));
+  // Our thread has gone, and somebody waits for it to come back.
+  Connection next(victim.tcp_address());
+  next.send("GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  victim.command("maker");
+  CHECK(victim.finish().ok());
+}
+
 TEST_CASE("a program that handles SIGURG itself is woken by another signal", "[D4][H1]") {
   for (const char* how : {"sigaction", "signal"}) {
     CAPTURE(how);

@@ -1,5 +1,5 @@
-// A thread that may not ask for its own id gives back locks that another one waits for. Says which it gave
-// back.
+// A thread that may not ask the kernel for anything that programs hardly ever ask for, such as its own id,
+// gives back locks that another one waits for, and waits for one. Says which it gave back.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -9,17 +9,29 @@
 #include "test/victims/asleep.h"
 #include "test/victims/kit.h"
 
+#define KILL BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
+#define FORBID(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), KILL
+
+// libc itself changes signal masks when a thread ends, but it does not ask in vain.
 static struct sock_filter instructions[] = {
     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_gettid, 0, 1),
-    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    FORBID(SYS_gettid),
+    FORBID(SYS_process_vm_readv),
+    FORBID(SYS_sigaltstack),
+    FORBID(SYS_munlock),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigprocmask, 0, 3),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+    BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, 2, 0, 1),
+    KILL,
     BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 };
 
 enum { kLocks = 3 };
 static pthread_mutex_t locks[kLocks];
+static pthread_mutex_t last = PTHREAD_MUTEX_INITIALIZER;
 static int turn;
 static int tid;
+static int holder_tid;
 
 static void await_turn(int number) {
   while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != number) {
@@ -29,6 +41,7 @@ static void await_turn(int number) {
 // No wait of its own before the unlocks.
 static void* give_back(void* argument) {
   const struct sock_fprog filter = {sizeof instructions / sizeof *instructions, instructions};
+  __atomic_store_n(&holder_tid, own_tid(), __ATOMIC_RELEASE);
   if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) != 0) return argument;
   for (int i = 0; i < kLocks; ++i) {
     pthread_mutex_lock(&locks[i]);
@@ -36,6 +49,8 @@ static void* give_back(void* argument) {
     await_turn(2 * i + 2);
     pthread_mutex_unlock(&locks[i]);
   }
+  pthread_mutex_lock(&last);
+  pthread_mutex_unlock(&last);
   return argument;
 }
 
@@ -58,6 +73,7 @@ int main(void) {
     pthread_mutex_init(&locks[i], &attributes);
   }
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  pthread_mutex_lock(&last);
   pthread_create(&holder, NULL, give_back, NULL);
   for (int i = 0; i < kLocks; ++i) {
     await_turn(2 * i + 1);
@@ -68,6 +84,8 @@ int main(void) {
     pthread_join(waiter, NULL);
     say(kNames[i]);
   }
+  await_sleep(&holder_tid);
+  pthread_mutex_unlock(&last);
   pthread_join(holder, NULL);
   serve_until_end();
   return 0;

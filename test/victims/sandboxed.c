@@ -1,6 +1,9 @@
 // One thread, which at the command "filter" forbids itself all system calls but those that it makes: to read
 // commands, to answer, and to end. At "refused" it tries to with a filter that the kernel does not take; at
-// "child" the child of a vfork() does.
+// "child" the child of a vfork() does; at "all" another thread does for both. At "maker" it allows itself
+// as much as a new thread needs, and makes one, which allocates.
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -13,6 +16,52 @@
 static struct sock_filter instructions[] = {
     LOAD_NUMBER, ALLOW(SYS_read), ALLOW(SYS_write), ALLOW(SYS_exit_group), KILL_ALL_ELSE,
 };
+
+static struct sock_filter for_threads[] = {
+    LOAD_NUMBER,
+    ALLOW(SYS_read),
+    ALLOW(SYS_write),
+    ALLOW(SYS_exit_group),
+    ALLOW(SYS_clone),
+    ALLOW(SYS_clone3),
+    ALLOW(SYS_rseq),
+    ALLOW(SYS_set_robust_list),
+    ALLOW(SYS_rt_sigaction),
+    ALLOW(SYS_rt_sigprocmask),
+    ALLOW(SYS_sched_yield),
+    ALLOW(SYS_mmap),
+    ALLOW(SYS_mprotect),
+    ALLOW(SYS_munmap),
+    ALLOW(SYS_brk),
+    KILL_ALL_ELSE,
+};
+
+static int is_installed;
+static int has_allocated;
+
+static void* forbid_all(void* unused) {
+  const struct sock_fprog filter = {sizeof instructions / sizeof *instructions, instructions};
+  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) != 0) _exit(2);
+  __atomic_store_n(&is_installed, 1, __ATOMIC_RELEASE);
+  // It cannot end without a call that the filter forbids.
+  for (;;) __asm__ volatile("pause");
+  return unused;
+}
+
+static void* allocate(void* unused) {
+  for (int i = 0; i < 1000; ++i) {
+    void* block = malloc(100000);
+    USE(block);
+    free(block);
+  }
+  __atomic_store_n(&has_allocated, 1, __ATOMIC_RELEASE);
+  for (;;) sched_yield();
+  return unused;
+}
+
+static void wait_for(const int* flag) {
+  while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE)) sched_yield();
+}
 
 int main(void) {
   char command[64];
@@ -28,9 +77,24 @@ int main(void) {
         _exit(0);
       }
       waitpid(child, NULL, 0);
+    } else if (strcmp(command, "all") == 0) {
+      pthread_t thread;
+      if (pthread_create(&thread, NULL, forbid_all, NULL) != 0) _exit(2);
+      while (!__atomic_load_n(&is_installed, __ATOMIC_ACQUIRE)) __asm__ volatile("pause");
+    } else if (strcmp(command, "maker") == 0) {
+      pthread_t thread;
+      filter = (struct sock_fprog){sizeof for_threads / sizeof *for_threads, for_threads};
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+      if (pthread_create(&thread, NULL, allocate, NULL) != 0) _exit(2);
+      wait_for(&has_allocated);
     } else if (strcmp(command, "allocate") != 0)
       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
-    free(malloc(64));
+    // Some of these would be sampled: one in 512 KiB. libc needs no memory for them.
+    for (int i = 0; i < 100000; ++i) {
+      void* block = malloc(64);
+      USE(block);
+      free(block);
+    }
     say("done\n");
   }
   _exit(0);
