@@ -30,9 +30,9 @@ void publish(WaitBegin& begin, const safe::Wait& wait) noexcept {
 }
 
 // Before it blocks, so that the one who unlocks or wakes meets it.
-void enter(WaitBegin& begin, const void* key, safe::Nanos now) noexcept {
+void enter(WaitBegin& begin, const void* key, safe::Nanos since) noexcept {
   begin.key = key;
-  begin.ticket = lock_waiters.join(key, now);
+  begin.ticket = lock_waiters.join(key, since, safe::ContentionRecorder::now());
 }
 
 void leave(WaitBegin& begin) noexcept {
@@ -52,7 +52,7 @@ WaitBegin begin_wait(const safe::Wait& wait, Entered entered) noexcept {
   return begin;
 }
 
-WaitBegin begin_lock_wait(const safe::Wait& wait) noexcept {
+WaitBegin begin_lock_wait(const safe::Wait& wait, bool may_be_tried_again) noexcept {
   const safe::SafeSection keeps_errno;
   WaitBegin begin;
   if (contention_recorder.is_watching_locks() || contention_recorder.is_timing())
@@ -60,12 +60,10 @@ WaitBegin begin_lock_wait(const safe::Wait& wait) noexcept {
   publish(begin, wait);
   if (begin.at == 0) return begin;
   begin.draw = contention_recorder.before_lock_wait(wait);
-  // Each wants to know the holder, however short the wait.
-  if (contention_recorder.is_telling_holders()) {
-    enter(begin, wait.object, begin.at);
-  } else if (begin.draw.is_looker) {
+  // While somebody asks for holders each unlock is to meet its waiters, however short they wait.
+  begin.may_look = may_be_tried_again && !contention_recorder.is_telling_holders();
+  if (begin.may_look && begin.draw.is_looker)
     enter(begin, safe::LockWaiters::looked_at(wait.object), begin.at);
-  }
   return begin;
 }
 
@@ -84,9 +82,13 @@ bool look_away(WaitBegin& begin, int looked) noexcept {
 
 void enter_lock_wait(WaitBegin& begin, const safe::Wait& wait) noexcept {
   begin.until = 0;
-  if (begin.at == 0 || begin.key == wait.object) return;
-  leave(begin);
-  if (contention_recorder.is_watching_locks()) enter(begin, wait.object, safe::ContentionRecorder::now());
+  if (begin.at == 0) return;
+  if (!contention_recorder.is_watching_locks()) return leave(begin);
+  const safe::Nanos now = safe::ContentionRecorder::now();
+  begin.ticket = begin.ticket.place != 0
+                     ? lock_waiters.go_on_waiting(wait.object, begin.ticket, now)
+                     : lock_waiters.join(wait.object, begin.may_look ? now : begin.at, now);
+  begin.key = wait.object;
 }
 
 void end_wait(WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept {
@@ -98,7 +100,7 @@ void end_wait(WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept {
   } else if (begin.site != nullptr) {
     begin.site->withdraw();
   }
-  if (begin.at == 0 || !waited) return;
+  if (begin.at == 0 || !waited || contention_recorder.block_rate() <= 0) return;
   const safe::Nanos until = begin.until != 0 ? begin.until : safe::ContentionRecorder::now();
   contention_recorder.on_wait(wait, until - begin.at, holder, begin.draw);
 }

@@ -27,6 +27,7 @@ struct WaitBegin {
   safe::Nanos at = 0;     // 0: not timed
   safe::Nanos until = 0;  // 0: until end_wait() is called
   safe::Draw draw;
+  bool may_look = false;
   const void* key = nullptr;  // under which it is entered
   safe::LockWaiters::Ticket ticket;
 };
@@ -35,13 +36,14 @@ struct WaitBegin {
 enum class Entered : std::uint8_t { kNever, kWhileHoldersAreTold };
 
 [[nodiscard]] WaitBegin begin_wait(const safe::Wait& wait, Entered entered) noexcept;
-// For a lock, whose waiters are entered so that its holder is charged: not entered yet, but for some.
-[[nodiscard]] WaitBegin begin_lock_wait(const safe::Wait& wait) noexcept;
+// For a lock, whose waiters are entered so that its holder is charged: not entered yet, but for some of those
+// that may look at it for a while.
+[[nodiscard]] WaitBegin begin_lock_wait(const safe::Wait& wait, bool may_be_tried_again) noexcept;
 // A moment in which the lock may become free, each longer than the one before; false: it was given enough of
 // them. To be entered, charged and put to sleep takes longer than most locks are held, and makes those that
 // have the lock meanwhile slower.
 [[nodiscard]] bool look_away(WaitBegin& begin, int looked) noexcept;
-// It did not, or was not looked at.
+// It did not, or may not be looked at.
 void enter_lock_wait(WaitBegin& begin, const safe::Wait& wait) noexcept;
 // `waited`: false for a call that was refused; then nothing is recorded.
 void end_wait(WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept;
@@ -83,11 +85,10 @@ template <safe::WaitKind kind, auto& real, auto& real_try, int kBusy, typename L
 [[gnu::noinline]] int wait_for_lock(Lock* lock, Arguments... arguments) {
   if (!is_outside()) return real(lock, arguments...);
   const safe::Wait wait{kind, lock, reinterpret_cast<safe::Pc>(real), safe::caller_frame()};
-  WaitBegin begin = begin_lock_wait(wait);
+  WaitBegin begin = begin_lock_wait(wait, may_be_tried_again(lock));
   int result = kBusy;
-  if (begin.at != 0 && may_be_tried_again(lock)) {
-    for (int tries = 0; result == kBusy && look_away(begin, tries); ++tries) result = real_try(lock);
-  }
+  for (int tries = 0; begin.may_look && result == kBusy && look_away(begin, tries); ++tries)
+    result = real_try(lock);
   if (result == kBusy) {
     enter_lock_wait(begin, wait);
     result = real(lock, arguments...);

@@ -18,7 +18,7 @@
 
 namespace profagent::safe {
 
-// A wait that is over.
+// A wait, or what ends one.
 struct Wait {
   WaitKind kind = WaitKind::kNone;
   const void* object = nullptr;

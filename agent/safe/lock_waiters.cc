@@ -96,7 +96,7 @@ bool LockWaiters::prepare() noexcept {
   return lazy_array(released_, kPlaces) != nullptr && lazy_array(lines_, kLines) != nullptr;
 }
 
-LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
+LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos since, Nanos now) noexcept {
   Line* lines = lines_.load(std::memory_order_acquire);
   if (lines == nullptr) return {};
   const std::size_t line = line_of(lock);
@@ -114,16 +114,19 @@ LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos now) noexcept {
     }
     if (place == kPerLine) break;
     const bool is_first = waiters_in(present.sum) == 0;
-    Entry next{lock_word(lock, base_of(now)), 0};
+    Entry next{lock_word(lock, base_of(since)), 0};
     if (!is_first) next.lock = present.lock;
     const std::uint64_t times =
-        (present.sum & kSumMask) * (is_first ? 0 : 1) + time_since_base(next.lock, now);
+        (present.sum & kSumMask) * (is_first ? 0 : 1) + time_since_base(next.lock, since);
     if (times > kSumMask) break;
     next.sum = sum_word(waiters_in(present.sum) + 1, times);
+    const std::size_t index = line * kPerLine + place;
     if (is_first) in_use_.fetch_add(1, std::memory_order_relaxed);
+    if ((next.lock & kLooker) != 0)
+      released_.load(std::memory_order_relaxed)[index].looked_at.store(now, std::memory_order_relaxed);
     if (exchange(lines[line].entries[place], present, next)) {
       // What was released at this place before lies before `now`, and needs no reset.
-      return {static_cast<std::uint32_t>(line * kPerLine + place + 1), now};
+      return {static_cast<std::uint32_t>(index + 1), since, now};
     }
     if (is_first) in_use_.fetch_sub(1, std::memory_order_relaxed);
   }
@@ -182,7 +185,8 @@ void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
     if (waiters > 1) {
       const Nanos restarted =
           released_.load(std::memory_order_relaxed)[index].last_at.load(std::memory_order_relaxed);
-      const std::uint64_t own = time_since_base(present.lock, std::max(ticket.since, restarted));
+      const std::uint64_t own =
+          time_since_base(present.lock, restarted > ticket.entered ? restarted : ticket.since);
       next = {present.lock, sum_word(waiters - 1, times - std::min(own, times))};
     }
     if (exchange(entry, present, next)) {
@@ -191,6 +195,14 @@ void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
     }
   }
   count(counters.dropped_lock_waiters);
+}
+
+LockWaiters::Ticket LockWaiters::go_on_waiting(const void* lock, const Ticket& looker, Nanos now) noexcept {
+  const Nanos restarted =
+      released_.load(std::memory_order_relaxed)[looker.place - 1].last_at.load(std::memory_order_relaxed);
+  const Nanos rest = now - (restarted > looker.entered ? restarted : looker.since);
+  leave(looked_at(lock), looker);
+  return join(lock, now - std::clamp(rest, Nanos{0}, kLongestLook) * kLookersPerEntered, now);
 }
 
 // Who held it long stays known for as long again: those who waited behind it are served one after the other,
@@ -226,8 +238,12 @@ LockWaiters::Taken LockWaiters::take_over(const void* lock, Nanos (*clock)() noe
       next.sum = sum_word(waiters, waiters * time_since_base(next.lock, now));
       if (!exchange(entry, present, next)) continue;
       const Nanos charged = waited > times ? static_cast<Nanos>((waited - times) << kTimeUnitBits) : 0;
-      ((present.lock & kLooker) != 0 ? lookers_total : waiters_total) += charged;
       Released& released = released_.load(std::memory_order_relaxed)[line * kPerLine + i];
+      if ((present.lock & kLooker) == 0) {
+        waiters_total += charged;
+      } else if (now - released.looked_at.load(std::memory_order_relaxed) <= kLongestLook) {
+        lookers_total += charged;
+      }
       if (releaser.stack != nullptr) {
         note(released, releaser.stack(releaser.argument), charged / static_cast<Nanos>(waiters), now);
       } else {
@@ -245,9 +261,9 @@ LockWaiters::Taken LockWaiters::take_over(const void* lock, Nanos (*clock)() noe
 StackId LockWaiters::holder(Ticket ticket) const noexcept {
   if (ticket.place == 0) return kNoStack;
   const Released& released = released_.load(std::memory_order_relaxed)[ticket.place - 1];
-  if (released.longest_at.load(std::memory_order_relaxed) > ticket.since)
+  if (released.longest_at.load(std::memory_order_relaxed) > ticket.entered)
     return released.longest_by.load(std::memory_order_relaxed);
-  if (released.last_at.load(std::memory_order_relaxed) > ticket.since)
+  if (released.last_at.load(std::memory_order_relaxed) > ticket.entered)
     return released.last_by.load(std::memory_order_relaxed);
   return kNoStack;
 }

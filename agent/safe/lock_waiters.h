@@ -25,14 +25,17 @@ class LockWaiters {
   // The place where a waiter was entered.
   struct Ticket {
     std::uint32_t place = 0;  // 1 and up; 0: none
-    Nanos since = 0;
+    Nanos since = 0;          // it waits
+    Nanos entered = 0;
   };
 
   // Our thread, before the first waiter. False when there is no memory.
   [[nodiscard]] bool prepare() noexcept;
 
-  // The calling thread is about to wait for `lock`. No ticket when the line is full (counted).
-  [[nodiscard]] Ticket join(const void* lock, Nanos now) noexcept;
+  // The calling thread waits for `lock`, `since` a while or from now on. No ticket when the line is full
+  // (counted).
+  [[nodiscard]] Ticket join(const void* lock, Nanos since, Nanos now) noexcept;
+  [[nodiscard]] Ticket join(const void* lock, Nanos now) noexcept { return join(lock, now, now); }
   void leave(const void* lock, Ticket ticket) noexcept;
 
   // What somebody waits for that is no lock (a condition, a semaphore) goes under an address that no lock
@@ -50,6 +53,11 @@ class LockWaiters {
     return static_cast<const char*>(lock) + kLooker;
   }
   static constexpr int kLookersPerEntered = 16;
+  // Beyond that it was the processor that it waited for, or has gone by a jump; ns.
+  static constexpr Nanos kLongestLook = 50'000;
+  // One that has looked in vain waits from now on, as all that have, and takes along for all what nobody was
+  // charged with yet.
+  [[nodiscard]] Ticket go_on_waiting(const void* lock, const Ticket& looker, Nanos now) noexcept;
 
   // Somebody waits, for whatever lock: one look at a word that nobody writes to while nobody waits.
   [[nodiscard, gnu::always_inline]] bool is_anybody_waiting() const noexcept { return !is_zero(in_use_); }
@@ -98,6 +106,7 @@ class LockWaiters {
   struct Released {
     std::atomic<std::uint64_t> last_ticks;  // the processor's, which cost less than a clock
     std::atomic<Nanos> last_at;
+    std::atomic<Nanos> looked_at;  // by the last to come of those who look
     std::atomic<Nanos> longest_at;
     std::atomic<Nanos> longest;  // how long it was held while others waited
     std::atomic<StackId> last_by;

@@ -166,6 +166,37 @@ TEST_CASE("a waiter that gives up leaves the others' times as they are") {
   waiters->leave(lock_at(1), patient);
 }
 
+TEST_CASE("a waiter that is entered late has waited since before, and takes as much along") {
+  const auto waiters = make_waiters();
+  const LockWaiters::Ticket patient = waiters->join(lock_at(1), 0);
+  CHECK(take_over_at(*waiters, lock_at(1), 50 * kUnit) == 50 * kUnit);
+  const LockWaiters::Ticket late = waiters->join(lock_at(1), 20 * kUnit, 60 * kUnit);
+  // Who released it before is not the holder that it met.
+  CHECK(waiters->holder(late) == 0);
+  SECTION("charged") {
+    CHECK(take_over_at(*waiters, lock_at(1), 100 * kUnit) == (50 + 80) * kUnit);
+    CHECK(waiters->holder(late) == kHolder);
+    waiters->leave(lock_at(1), late);
+    CHECK(take_over_at(*waiters, lock_at(1), 130 * kUnit) == 30 * kUnit);
+  }
+  SECTION("not charged, for it leaves first") {
+    waiters->leave(lock_at(1), late);
+    CHECK(take_over_at(*waiters, lock_at(1), 100 * kUnit) == 50 * kUnit);
+  }
+  waiters->leave(lock_at(1), patient);
+}
+
+TEST_CASE("of two that wait for a lock one may go") {
+  const auto waiters = make_waiters();
+  const LockWaiters::Ticket first = waiters->join(lock_at(1), 0);
+  const LockWaiters::Ticket second = waiters->join(lock_at(1), 0);
+  waiters->leave(lock_at(1), first);
+  CHECK(waiters->is_anybody_waiting());
+  CHECK(take_over_at(*waiters, lock_at(1), kUnit) == kUnit);
+  waiters->leave(lock_at(1), second);
+  CHECK_FALSE(waiters->is_anybody_waiting());
+}
+
 LockWaiters::Taken take_over_all(LockWaiters& waiters, const void* lock, Nanos now) {
   thread_clock = now;
   return waiters.take_over(lock, read_thread_clock, {});
@@ -194,6 +225,44 @@ TEST_CASE("who looks at a lock stands for all who do") {
   waiters->leave(lock_at(1), waiter);
   CHECK_FALSE(waiters->is_anybody_waiting());
   CHECK_FALSE(waiters->may_have(lock_at(1)));
+}
+
+TEST_CASE("who has looked in vain takes along what nobody was charged with, for all who did") {
+  constexpr Nanos kAll = LockWaiters::kLookersPerEntered;
+  const auto waiters = make_waiters();
+  const Nanos begin = 1'000'000 * kUnit;
+  const LockWaiters::Ticket looker = waiters->join(LockWaiters::looked_at(lock_at(1)), begin);
+  Nanos rest = 30 * kUnit;
+  SECTION("all of its look") {}
+  SECTION("what came after the last unlock") {
+    CHECK(take_over_all(*waiters, lock_at(1), begin + 20 * kUnit).nanos == kAll * 20 * kUnit);
+    rest = 10 * kUnit;
+  }
+  const LockWaiters::Ticket waiter = waiters->go_on_waiting(lock_at(1), looker, begin + 30 * kUnit);
+  const LockWaiters::Taken taken = take_over_all(*waiters, lock_at(1), begin + 130 * kUnit);
+  CHECK(taken.nanos == 100 * kUnit + kAll * rest);
+  CHECK(taken.unlocks == 1);
+  waiters->leave(lock_at(1), waiter);
+  CHECK_FALSE(waiters->is_anybody_waiting());
+}
+
+// It would be charged 16 times to whoever happens to have the lock.
+TEST_CASE("one whose look lasts too long did not wait for the lock") {
+  constexpr Nanos kTooLong = LockWaiters::kLongestLook + kUnit;
+  constexpr Nanos kAll = LockWaiters::kLookersPerEntered;
+  const auto waiters = make_waiters();
+  const LockWaiters::Ticket looker = waiters->join(LockWaiters::looked_at(lock_at(1)), 0);
+  SECTION("while it looks") {
+    CHECK(take_over_all(*waiters, lock_at(1), kTooLong).nanos == 0);
+    waiters->leave(LockWaiters::looked_at(lock_at(1)), looker);
+  }
+  SECTION("before it goes on waiting") {
+    const LockWaiters::Ticket waiter = waiters->go_on_waiting(lock_at(1), looker, 1000 * kTooLong);
+    CHECK(take_over_all(*waiters, lock_at(1), 1000 * kTooLong + kUnit).nanos ==
+          kUnit + kAll * LockWaiters::kLongestLook / kUnit * kUnit);
+    waiters->leave(lock_at(1), waiter);
+  }
+  CHECK_FALSE(waiters->is_anybody_waiting());
 }
 
 TEST_CASE("each unlock of a lock that somebody looks at is due: the look is over soon") {
@@ -426,6 +495,7 @@ TEST_CASE("an entry that is given to another lock is never mistaken") {
   });
   CHECK(wrong == 0);
   CHECK(entered > 0);
+  CHECK_FALSE(waiters->is_anybody_waiting());
 }
 
 // A lock with a clock of its own, which only its holder moves on: what is waited depends on the holders, not
@@ -487,7 +557,7 @@ TEST_CASE("a storm of threads that wait, leave and take over charges what was wa
   CHECK(waits > 0);
   CHECK(taken <= at_most + slack);
   CHECK(taken >= at_most - missing - slack);
-  // Nobody waits any more.
+  CHECK_FALSE(waiters->is_anybody_waiting());
   for (const VirtualLock& lock : locks) CHECK(take_over_at(*waiters, &lock, lock.now + kHour) == 0);
 }
 
@@ -516,6 +586,7 @@ TEST_CASE("a signal handler may wait for the very lock that its thread is enteri
   storm.end();
   CHECK(handler_joins > 0);
   CHECK(without_ticket == 0);
+  CHECK_FALSE(waiters->is_anybody_waiting());
   CHECK(take_over_at(*waiters, lock_at(1), kHour) == 0);
 }
 
