@@ -46,7 +46,7 @@ StackId holder_stack(const void* argument) noexcept {
   return record_stack_under(wait.function, wait.caller, {pcs, depth});
 }
 
-ContentionKey row_of(StackId stack, WaitKind kind) noexcept {
+ContentionKey key_of(StackId stack, WaitKind kind) noexcept {
   ContentionKey key;
   key.stack = stack;
   key.kind = kind;
@@ -59,11 +59,14 @@ Draw draw_for(std::int64_t rate) noexcept {
   return draw;
 }
 
-void record(ContentionBuckets& buckets, ContentionKey key, std::uint64_t count_units,
-            std::uint64_t nanos) noexcept {
+BucketId find_row(ContentionBuckets& buckets, ContentionKey key) noexcept {
   // Rows that only labels tell apart must not take the room of stacks: they may come in any number.
-  if (buckets.size() >= kMaxContentionBuckets / 2) key = row_of(key.stack, key.kind);
-  const BucketId row = buckets.find_or_add(key);
+  if (buckets.size() >= kMaxContentionBuckets / 2) key = key_of(key.stack, key.kind);
+  return buckets.find_or_add(key);
+}
+
+void record(ContentionBuckets& buckets, BucketId row, std::uint64_t count_units,
+            std::uint64_t nanos) noexcept {
   if (row == 0) return count(counters.dropped_contention_table_full);
   buckets[row].count.fetch_add(count_units, std::memory_order_relaxed);
   buckets[row].nanos.fetch_add(nanos, std::memory_order_release);  // pairs with is_used()
@@ -100,6 +103,13 @@ void ContentionRecorder::set_labels(const ContentionLabels& labels) noexcept {
   update();
 }
 
+ContentionKey ContentionRecorder::block_key(const Wait& wait, StackId stack, StackId holder) const noexcept {
+  ContentionKey key = key_of(stack, wait.kind);
+  if (label_locks_.load(std::memory_order_relaxed)) key.lock = wait.object;
+  if (is_telling_holders()) key.holder = holder;
+  return key;
+}
+
 Draw ContentionRecorder::before_lock_wait(const Wait& wait) const noexcept {
   constexpr Nanos kLong = 1'000'000;
   Draw draw;
@@ -108,6 +118,9 @@ Draw ContentionRecorder::before_lock_wait(const Wait& wait) const noexcept {
   if (const std::int64_t rate = block_rate(); rate > 0) {
     draw = draw_for(rate);
     if (draw.beyond < kLong) draw.stack = stack_of(wait);
+    // Recorded whatever its length.
+    if (draw.beyond == 0 && !is_telling_holders())
+      draw.row = find_row(block_buckets, block_key(wait, draw.stack, kNoStack));
   }
   draw.jitter = static_cast<std::uint32_t>(random_below(std::uint64_t{1} << 32));
   draw.is_looker = is_watching_locks() && random_below(LockWaiters::kLookersPerEntered) == 0;
@@ -132,10 +145,12 @@ void ContentionRecorder::on_wait(const Wait& wait, Nanos duration, StackId holde
     count_units = kUnit * static_cast<std::uint64_t>(draw.rate) / static_cast<std::uint64_t>(length);
     nanos = draw.rate;
   }
-  ContentionKey key = row_of(draw.stack != kNoStack ? draw.stack : stack_of(wait), wait.kind);
-  if (label_locks_.load(std::memory_order_relaxed)) key.lock = wait.object;
-  if (label_holders_.load(std::memory_order_relaxed)) key.holder = holder;
-  record(block_buckets, key, count_units, static_cast<std::uint64_t>(nanos));
+  BucketId row = draw.row;
+  if (row == 0) {
+    const StackId stack = draw.stack != kNoStack ? draw.stack : stack_of(wait);
+    row = find_row(block_buckets, block_key(wait, stack, holder));
+  }
+  record(block_buckets, row, count_units, static_cast<std::uint64_t>(nanos));
 }
 
 Charge ContentionRecorder::before_unlock(const Wait& unlock) const noexcept {
@@ -150,12 +165,13 @@ Charge ContentionRecorder::before_unlock(const Wait& unlock) const noexcept {
 
 void ContentionRecorder::on_unlock(const Wait& unlock, const Charge& charge) noexcept {
   const auto weight = static_cast<std::uint64_t>(charge.fraction);
-  ContentionKey key = row_of(stack_of(unlock), unlock.kind);
+  ContentionKey key = key_of(stack_of(unlock), unlock.kind);
   if (label_locks_.load(std::memory_order_relaxed)) {
     key.lock = unlock.object;
     if (threads.waiters_may_claim()) key.thread = current_thread_name();
   }
-  record(mutex_buckets, key, kUnit * weight * static_cast<std::uint64_t>(charge.unlocks),
+  record(mutex_buckets, find_row(mutex_buckets, key),
+         kUnit * weight * static_cast<std::uint64_t>(charge.unlocks),
          static_cast<std::uint64_t>(charge.nanos) * weight);
 }
 

@@ -31,6 +31,7 @@ struct Draw {
   std::int64_t rate = 0;     // of the block profile; 0: nothing was drawn
   Nanos beyond = 0;          // recorded when it lasts longer, or as long as the rate
   StackId stack = kNoStack;  // kNoStack: not walked yet
+  BucketId row = 0;          // in which it will be recorded; 0: not known yet
   std::uint32_t jitter = 0;  // any number
   bool is_looker = false;    // one to enter among those who look at the lock (lock_waiters.h)
 };
@@ -94,6 +95,7 @@ class ContentionRecorder {
 
  private:
   void update() noexcept;
+  [[nodiscard]] ContentionKey block_key(const Wait& wait, StackId stack, StackId holder) const noexcept;
 
   std::atomic<std::int64_t> block_rate_{0};
   std::atomic<std::int64_t> mutex_fraction_{0};

@@ -183,6 +183,26 @@ TEST_CASE("a stack that only a long wait would need is walked after it") {
   CHECK(sum(block_buckets, 0x491) == Amount{1000, 1000.0 * kSecond, 1});
 }
 
+TEST_CASE("at rate 1 the row is known before the wait, but for who ends it") {
+  begin_test(0x4d1);
+  contention_recorder.set_block_rate(1);
+  contention_recorder.set_labels({.locks = true, .holders = false});
+  const Draw draw = contention_recorder.before_lock_wait(wait_for(lock_at(7)));
+  REQUIRE(draw.row != 0);
+  CHECK(block_buckets[draw.row].lock == lock_at(7));
+  set_stack({0x999});
+  contention_recorder.on_wait(wait_for(lock_at(7)), 30, 0, draw);
+  CHECK(sum(block_buckets, 0x4d1) == Amount{1, 30, 1});
+
+  set_stack({0x4d1});
+  contention_recorder.set_labels({.locks = true, .holders = true});
+  const Draw told = contention_recorder.before_lock_wait(wait_for(lock_at(7)));
+  CHECK(told.row == 0);
+  contention_recorder.on_wait(wait_for(lock_at(7)), 30, 0x77, told);
+  CHECK(sum(block_buckets, 0x4d1) == Amount{2, 60, 2});
+  contention_recorder.set_labels({});
+}
+
 TEST_CASE("a wait that began before the profile was switched on is drawn for when it ends") {
   begin_test(0x4a1);
   const Draw nothing = contention_recorder.before_lock_wait(wait_for(lock_at(1)));
