@@ -148,13 +148,18 @@ bool is_own_process() {
   return safe::sys::getpid() == agent.pid;
 }
 
+// By which clients are heard without a thread. Any thread may get a signal, and one under a filter must not.
+int arming_signal() {
+  return safe::events.any_is_filtered.load() ? 0 : wake_signal();
+}
+
 // Nobody has asked for a while: a program that has no other threads gets rid of ours.
 constexpr unsigned kIdleSeconds = 60;
 
 void start_for_client() noexcept;
 
 void on_retired() noexcept {
-  agent.listeners.notify_by_signal(wake_signal());
+  agent.listeners.notify_by_signal(arming_signal());
   // Who came before the signal was armed.
   if (agent.listeners.client_is_waiting()) start_for_client();
 }
@@ -176,7 +181,7 @@ void start_service(unsigned idle_seconds) noexcept {
   }
   safe::count(safe::counters.service_start_failures);
   log(LogLevel::kError, {"cannot start the thread that serves: ", agent.service.last_problem()});
-  agent.listeners.notify_by_signal(wake_signal());
+  agent.listeners.notify_by_signal(arming_signal());
 }
 
 void start_for_client() noexcept {
@@ -184,13 +189,14 @@ void start_for_client() noexcept {
     agent.rung = true;
     return;
   }
-  start_service(kIdleSeconds);
+  // Nobody would hear the next one.
+  start_service(arming_signal() != 0 ? kIdleSeconds : 0);
 }
 
 // The program wants the signal for itself. Without another one only a thread can hear clients.
 void on_wake_signal_moved() noexcept {
   if (agent.service.is_running() || !is_own_process()) return;
-  agent.listeners.notify_by_signal(wake_signal());
+  agent.listeners.notify_by_signal(arming_signal());
   if (wake_signal() != 0) return;
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
   safe::HeapRecorder::look_soon();
@@ -243,7 +249,7 @@ void open_listeners() noexcept {
   }
   if (!agent.listeners.any()) return;
   if (agent.forks == 0) watch_for_clients(start_for_client, on_wake_signal_moved);
-  agent.listeners.notify_by_signal(wake_signal());
+  agent.listeners.notify_by_signal(arming_signal());
   // Who came before the signal was armed.
   if (agent.listeners.client_is_waiting()) wake_now();
 }
@@ -268,7 +274,7 @@ void on_rights_will_change() noexcept {
   agent.paused = agent.service.stop_and_join();
   if (!agent.paused) return log(LogLevel::kError, {"our thread did not end before a change of rights"});
   // Before the change: afterwards a system call of ours may be forbidden.
-  agent.listeners.notify_by_signal(wake_signal());
+  agent.listeners.notify_by_signal(arming_signal());
   if (agent.listeners.client_is_waiting()) agent.rung = true;
 }
 
@@ -283,7 +289,7 @@ void on_filter_will_come() noexcept {
 
 void on_rights_changed() noexcept {
   const bool may_ask = safe::may_ask_kernel();
-  if (may_ask && agent.is_deaf.exchange(false)) {
+  if (may_ask && !safe::events.any_is_filtered.load() && agent.is_deaf.exchange(false)) {
     // The filter was refused.
     agent.listeners.notify_by_signal(wake_signal());
     if (agent.listeners.client_is_waiting()) agent.rung = true;
@@ -319,12 +325,15 @@ void on_fork_child() noexcept {
   safe::thread_asks.forget_after_fork();
   hooks::forget_births_after_fork();
   safe::threads.on_fork_child();
-  agent.listeners.close_all();
+  // Under a filter they stay open.
+  if (safe::may_ask_kernel()) agent.listeners.close_all();
   agent.pid = safe::sys::getpid();
   safe::events.process = agent.pid;
   agent.paused = false;
   agent.rung = false;
   agent.is_deaf = false;
+  // The others under a filter are gone.
+  safe::events.any_is_filtered = !safe::may_ask_kernel();
   ++agent.forks;
   if (!serves) return;
   agent.reopen = true;

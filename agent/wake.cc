@@ -34,6 +34,8 @@ constexpr int kCandidates[] = {SIGURG, SIGCONT};
 class Retry {
  public:
   void arm() noexcept {
+    // It would be the process' signal, and may come to a thread that must not even return from it.
+    if (safe::events.any_is_filtered.load()) return;
     constexpr long kAgainAfterNanos = 10'000'000;
     if (!exists_.load(std::memory_order_relaxed)) {
       sigevent event{};
@@ -129,6 +131,8 @@ void take_signal(int left) {
 void leave_signal() noexcept {
   const int left = wake_signal();
   if (left == 0) return;
+  // Nothing is sent any more; see on_filter_will_come() in agent.cc.
+  if (!safe::may_ask_kernel()) return safe::events.wake_signal.store(0, std::memory_order_seq_cst);
   retry.end();
   take_signal(left);
   safe::thread_asks.leave_signal();

@@ -108,7 +108,8 @@ PROFAGENT_EXPORT(prctl)
 int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
   const auto call = [=] { return real::prctl(option, a, b, c, d); };
   if (option == PR_SET_SECCOMP)
-    return installing_filter(a == SECCOMP_MODE_STRICT ? Filter::kStrict : Filter::kOfThread, call);
+    return installing_filter(a == SECCOMP_MODE_STRICT ? Filter::kStrict : Filter::kOfThread, call,
+                             [](int result) { return result != 0; });
   // The vDSO's clock would be a fault.
   if (option == PR_SET_TSC && a == PR_TSC_SIGSEGV) {
     safe::set_clock_function(nullptr);

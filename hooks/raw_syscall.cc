@@ -3,6 +3,7 @@
 // many a caller has given nobody knows, and what lies on its stack is its own.
 #include <linux/futex.h>
 #include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "hooks/export.h"
@@ -33,24 +34,36 @@ extern "C" {
 [[gnu::used, gnu::visibility("hidden")]] long profagent_watched_syscall(long number, long a, long b, long c,
                                                                         long d, long e) {
   const long f = seventh_argument(__builtin_frame_address(0));
-  if (number == SYS_seccomp) {
+  if (number == SYS_seccomp || number == SYS_prctl) {
     const auto call = [=] { return real::syscall(number, a, b, c, d, e, f); };
-    if (a == SECCOMP_SET_MODE_STRICT) return installing_filter(Filter::kStrict, call);
-    if (a != SECCOMP_SET_MODE_FILTER) return call();  // questions
-    return installing_filter((b & SECCOMP_FILTER_FLAG_TSYNC) != 0 ? Filter::kOfAllThreads : Filter::kOfThread,
-                             call);
+    const bool by_prctl = number == SYS_prctl;
+    if (by_prctl && a != PR_SET_SECCOMP) return call();
+    const long mode = by_prctl ? b : a;
+    const long strict = by_prctl ? SECCOMP_MODE_STRICT : SECCOMP_SET_MODE_STRICT;
+    const long filter = by_prctl ? SECCOMP_MODE_FILTER : SECCOMP_SET_MODE_FILTER;
+    const long flags = by_prctl ? 0 : b;
+    if (mode != strict && mode != filter) return call();  // questions
+    // With a listener the answer is its descriptor; else it is a thread that could not be put under it.
+    const bool is_descriptor = (flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) != 0;
+    const Filter kind = mode == strict                             ? Filter::kStrict
+                        : (flags & SECCOMP_FILTER_FLAG_TSYNC) != 0 ? Filter::kOfAllThreads
+                                                                   : Filter::kOfThread;
+    return installing_filter(kind, call,
+                             [=](long result) { return result < 0 || (result > 0 && !is_descriptor); });
   }
   if (!is_wait(static_cast<int>(b))) return real::syscall(number, a, b, c, d, e, f);
   return wait_here<safe::WaitKind::kFutex, real::syscall, Entered::kNever, real::syscall>(
       reinterpret_cast<const void*>(a), number, a, b, c, d, e, f);
 }
 
-static_assert(SYS_futex == 202 && SYS_seccomp == 317);
+static_assert(SYS_prctl == 157 && SYS_futex == 202 && SYS_seccomp == 317);
 PROFAGENT_EXPORT(syscall)
 __attribute__((naked)) long syscall(long /*number*/, ...) {
   asm("cmp $202, %rdi\n\t"
       "je profagent_watched_syscall\n\t"
       "cmp $317, %rdi\n\t"
+      "je profagent_watched_syscall\n\t"
+      "cmp $157, %rdi\n\t"
       "je profagent_watched_syscall\n\t"
       "jmp *_ZN9profagent5hooks4real7syscallE(%rip)");
 }

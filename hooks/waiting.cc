@@ -1,5 +1,6 @@
 #include "hooks/waiting.h"
 
+#include "agent/safe/events.h"
 #include "agent/safe/threads.h"
 
 namespace profagent::hooks {
@@ -47,7 +48,8 @@ WaitBegin begin_wait(const safe::Wait& wait, Entered entered) noexcept {
   WaitBegin begin;
   publish(begin, wait);
   const bool is_told = entered == Entered::kWhileHoldersAreTold && contention_recorder.is_telling_holders();
-  if (is_told || contention_recorder.is_timing()) begin.at = safe::ContentionRecorder::now();
+  if (is_told || (contention_recorder.is_timing() && safe::may_ask_kernel()))
+    begin.at = safe::ContentionRecorder::now();
   if (is_told) enter(begin, safe::LockWaiters::wakeable(wait.object), begin.at);
   return begin;
 }
@@ -61,7 +63,7 @@ WaitBegin begin_lock_wait(const safe::Wait& wait, bool may_be_tried_again) noexc
   if (begin.at == 0) return begin;
   begin.draw = contention_recorder.before_lock_wait(wait);
   // While somebody asks for holders each unlock is to meet its waiters, however short they wait.
-  begin.may_look = may_be_tried_again && !contention_recorder.is_telling_holders();
+  begin.may_look = may_be_tried_again && !contention_recorder.is_telling_holders() && safe::may_ask_kernel();
   if (begin.may_look && begin.draw.is_looker)
     enter(begin, safe::LockWaiters::looked_at(wait.object), begin.at);
   return begin;

@@ -10,6 +10,7 @@
 #include "agent/safe/counters.h"
 #include "agent/safe/cpu_recorder.h"
 #include "agent/safe/cpu_timers.h"
+#include "agent/safe/events.h"
 #include "agent/safe/signal_stack.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_pointer.h"
@@ -125,6 +126,8 @@ bool CpuSignal::take() noexcept {
 }
 
 void CpuSignal::leave() noexcept {
+  // Under a filter of the program's, and no timer is running that would send it.
+  if (!may_ask_kernel() && !cpu_recorder.is_running()) return number_.store(0, std::memory_order_seq_cst);
   // A vfork child has our memory but actions of its own, and no timers.
   if (!is_own_process()) return;
   const sys::SignalsBlocked until_done;  // a handler that leaves by siglongjmp would leave slots busy

@@ -32,6 +32,8 @@ struct Events {
   std::atomic<pid_t> process{0};
   // The program has put all its threads under a system call filter at once.
   std::atomic<bool> all_are_filtered{false};
+  // Some thread is, or was: no signal may be sent to the process, which any thread may get.
+  std::atomic<bool> any_is_filtered{false};
 };
 
 extern constinit Events events;

@@ -123,7 +123,7 @@ LockWaiters::Ticket LockWaiters::join(const void* lock, Nanos since, Nanos now) 
     const std::size_t index = line * kPerLine + place;
     if (is_first) in_use_.fetch_add(1, std::memory_order_relaxed);
     if ((next.lock & kLooker) != 0)
-      released_.load(std::memory_order_relaxed)[index].looked_at.store(now, std::memory_order_relaxed);
+      released_.load(std::memory_order_relaxed)[index].looked_at.store(since, std::memory_order_relaxed);
     if (exchange(lines[line].entries[place], present, next)) {
       // What was released at this place before lies before `now`, and needs no reset.
       return {static_cast<std::uint32_t>(index + 1), since, now};

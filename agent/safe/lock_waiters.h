@@ -53,10 +53,11 @@ class LockWaiters {
     return static_cast<const char*>(lock) + kLooker;
   }
   static constexpr int kLookersPerEntered = 16;
-  // Beyond that it was the processor that it waited for, or has gone by a jump; ns.
+  // Since the last of them came: beyond that it was the processor that they waited for, or they have gone by
+  // a jump; ns.
   static constexpr Nanos kLongestLook = 50'000;
   // One that has looked in vain waits from now on, as all that have, and takes along for all what nobody was
-  // charged with yet.
+  // charged with yet, up to kLongestLook.
   [[nodiscard]] Ticket go_on_waiting(const void* lock, const Ticket& looker, Nanos now) noexcept;
 
   // Somebody waits, for whatever lock: one look at a word that nobody writes to while nobody waits.

@@ -9,6 +9,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
+#include "agent/safe/events.h"
 #include "agent/safe/sys.h"
 
 namespace profagent::safe {
@@ -123,7 +124,9 @@ PackedRule pack(const CfiRow& row, bool signal_frame) noexcept {
 
 void RuleTable::clear() noexcept {
   // Gives whole pages back at once. Refused when the program locks its memory.
-  if (sys::call(SYS_madvise, reinterpret_cast<long>(this), sizeof *this, MADV_DONTNEED) == 0) return;
+  if (may_ask_kernel() &&
+      sys::call(SYS_madvise, reinterpret_cast<long>(this), sizeof *this, MADV_DONTNEED) == 0)
+    return;
   for (auto& entry : entries_) {
     if (entry.load(std::memory_order_relaxed) != 0) entry.store(0, std::memory_order_relaxed);
   }

@@ -19,4 +19,11 @@ struct ThreadStatus {
 // thread is gone, or /proc is not to be had.
 [[nodiscard]] bool read_thread_status(pid_t tid, ThreadStatus& status) noexcept;
 
+// Whether the program has put the thread under a filter. `at_load`: those of the first thread then, which
+// came from outside; negative when the kernel tells of none at all. Before Linux 5.9 it does not tell how
+// many.
+[[nodiscard]] inline bool may_be_filtered(const ThreadStatus& status, std::int64_t at_load) noexcept {
+  return at_load >= 0 && (status.filters < 0 || status.filters > at_load);
+}
+
 }  // namespace profagent::safe

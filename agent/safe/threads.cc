@@ -76,6 +76,7 @@ void Threads::reclaim() noexcept {
 }
 
 void Threads::on_fork_child() noexcept {
+  if (!may_ask_kernel()) thread_state.slot = nullptr;
   if (thread_state.slot != nullptr) thread_state.slot->tid.store(sys::gettid(), std::memory_order_release);
 }
 

@@ -328,7 +328,7 @@ NotSampled CpuSampler::obstacle_of(const Thread& thread) const {
   // Without /proc nobody can tell; most threads block nothing.
   if (!safe::read_thread_status(thread.tid, status)) return NotSampled::kSampled;
   if (blocks(status, signal)) return NotSampled::kBlocksSignal;
-  if (filters_at_load_ >= 0 && status.filters > filters_at_load_) return NotSampled::kFiltered;
+  if (may_be_filtered(status, filters_at_load_)) return NotSampled::kFiltered;
   return NotSampled::kSampled;
 }
 

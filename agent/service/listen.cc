@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "agent/safe/events.h"
 #include "agent/safe/sys.h"
 #include "agent/service/fd_table.h"
 #include "agent/service/listen_unix.h"
@@ -217,7 +218,7 @@ void Listeners::close_all() noexcept {
 }
 
 void Listeners::unlink_files() noexcept {
-  if (sys::getpid() != owner_) return;
+  if (!safe::may_ask_kernel() || sys::getpid() != owner_) return;
   for (const Listener& listener : all()) {
     if (listener.is_wake_up || listener.address.kind != AddressKind::kUnix) continue;
     unlink_unix_socket(listener.address.path, listener.file_device, listener.file_inode);

@@ -31,7 +31,7 @@ std::string_view ThreadAsking::obstacle_of(const Question& question, int signal)
     return "[running: signal blocked]";
   }
   // A filter that the program has installed may end it for what the handler calls.
-  if (filters_at_load_ >= 0 && status.filters > filters_at_load_) return "[running: system call filter]";
+  if (may_be_filtered(status, filters_at_load_)) return "[running: system call filter]";
   return {};
 }
 

@@ -256,6 +256,12 @@ TEST_CASE("one whose look lasts too long did not wait for the lock") {
     CHECK(take_over_all(*waiters, lock_at(1), kTooLong).nanos == 0);
     waiters->leave(LockWaiters::looked_at(lock_at(1)), looker);
   }
+  SECTION("before it was entered") {
+    waiters->leave(LockWaiters::looked_at(lock_at(1)), looker);
+    const LockWaiters::Ticket late = waiters->join(LockWaiters::looked_at(lock_at(1)), 0, kTooLong);
+    CHECK(take_over_all(*waiters, lock_at(1), kTooLong + kUnit).nanos == 0);
+    waiters->leave(LockWaiters::looked_at(lock_at(1)), late);
+  }
   SECTION("before it goes on waiting") {
     const LockWaiters::Ticket waiter = waiters->go_on_waiting(lock_at(1), looker, 1000 * kTooLong);
     CHECK(take_over_all(*waiters, lock_at(1), 1000 * kTooLong + kUnit).nanos ==

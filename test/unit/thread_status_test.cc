@@ -30,6 +30,20 @@ TEST_CASE("a thread's blocked signals and filters", "[D6]") {
   if (prctl(PR_GET_SECCOMP) == 0) CHECK(status.filters == 0);
 }
 
+TEST_CASE("a filter that was not there at load is the program's") {
+  const auto filtered = [](std::int64_t filters, std::int64_t at_load) {
+    return may_be_filtered({.blocked_signals = 0, .filters = filters}, at_load);
+  };
+  CHECK_FALSE(filtered(0, 0));
+  CHECK_FALSE(filtered(2, 2));
+  CHECK(filtered(1, 0));
+  CHECK(filtered(3, 2));
+  // A kernel that tells of some, but not how many.
+  CHECK(filtered(-1, 0));
+  // One that tells of none.
+  CHECK_FALSE(filtered(-1, -1));
+}
+
 TEST_CASE("a thread that is not there") {
   ThreadStatus status;
   CHECK_FALSE(read_thread_status(999'999'999, status));

@@ -1,7 +1,9 @@
 // One thread, which at the command "filter" forbids itself all system calls but those that it makes: to read
 // commands, to answer, and to end. At "refused" it tries to with a filter that the kernel does not take; at
 // "child" the child of a vfork() does; at "all" another thread does for both. At "maker" it allows itself
-// as much as a new thread needs, and makes one, which allocates.
+// as much as a new thread needs, and makes one, which allocates. "raw" is "filter" by syscall(), "twice"
+// installs a second one from under the first, and at "beside" a thread that is free has one refused after
+// that.
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -36,7 +38,12 @@ static struct sock_filter for_threads[] = {
     KILL_ALL_ELSE,
 };
 
+static struct sock_filter with_prctl[] = {
+    LOAD_NUMBER, ALLOW(SYS_read), ALLOW(SYS_write), ALLOW(SYS_exit_group), ALLOW(SYS_prctl), KILL_ALL_ELSE,
+};
+
 static int is_installed;
+static int was_refused;
 static int has_allocated;
 
 static void* forbid_all(void* unused) {
@@ -56,6 +63,15 @@ static void* allocate(void* unused) {
   }
   __atomic_store_n(&has_allocated, 1, __ATOMIC_RELEASE);
   for (;;) sched_yield();
+  return unused;
+}
+
+static void* be_refused(void* unused) {
+  struct sock_fprog none = {0, instructions};
+  while (!__atomic_load_n(&is_installed, __ATOMIC_ACQUIRE)) usleep(1000);
+  prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &none, 0, 0);
+  __atomic_store_n(&was_refused, 1, __ATOMIC_RELEASE);
+  for (;;) usleep(1000);
   return unused;
 }
 
@@ -81,6 +97,18 @@ int main(void) {
       pthread_t thread;
       if (pthread_create(&thread, NULL, forbid_all, NULL) != 0) _exit(2);
       while (!__atomic_load_n(&is_installed, __ATOMIC_ACQUIRE)) __asm__ volatile("pause");
+    } else if (strcmp(command, "raw") == 0) {
+      syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+    } else if (strcmp(command, "twice") == 0) {
+      filter = (struct sock_fprog){sizeof with_prctl / sizeof *with_prctl, with_prctl};
+      for (int i = 0; i < 2; ++i)
+        if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) != 0) exit(2);
+    } else if (strcmp(command, "beside") == 0) {
+      pthread_t thread;
+      if (pthread_create(&thread, NULL, be_refused, NULL) != 0) exit(2);
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+      __atomic_store_n(&is_installed, 1, __ATOMIC_RELEASE);
+      while (!__atomic_load_n(&was_refused, __ATOMIC_ACQUIRE)) __asm__ volatile("pause");
     } else if (strcmp(command, "maker") == 0) {
       pthread_t thread;
       filter = (struct sock_fprog){sizeof for_threads / sizeof *for_threads, for_threads};
@@ -97,5 +125,6 @@ int main(void) {
     }
     say("done\n");
   }
-  _exit(0);
+  // With all that is registered for the end.
+  exit(0);
 }
