@@ -1,9 +1,5 @@
 #include "hooks/unrecoverable.h"
 
-#include <linux/futex.h>
-#include <sys/syscall.h>
-
-#include "agent/safe/sys.h"
 #include "hooks/lock_state.h"
 #include "hooks/real.h"
 
@@ -30,8 +26,7 @@ void give_back_unrecoverable(pthread_mutex_t* mutex) noexcept {
   const unsigned int holder = __atomic_load_n(word, __ATOMIC_RELAXED) & FUTEX_TID_MASK;
   if (holder == 0 || holder != own_tid()) return;
   const unsigned int left = __atomic_exchange_n(word, 0, __ATOMIC_RELEASE);
-  // libc's robust mutexes wait as if processes shared them.
-  if ((left & FUTEX_WAITERS) != 0) safe::sys::call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAKE, 1);
+  if ((left & FUTEX_WAITERS) != 0) wake_one(word);
 }
 
 }  // namespace profagent::hooks

@@ -15,6 +15,7 @@
 #include "agent/safe/unwind.h"
 #include "agent/safe/waits.h"
 #include "hooks/lock_state.h"
+#include "hooks/unrecoverable.h"
 
 namespace profagent::hooks {
 
@@ -92,6 +93,7 @@ template <safe::WaitKind kind, auto& real, auto& real_try, int kBusy, typename L
   if (result == kBusy) {
     enter_lock_wait(begin, wait);
     result = real(lock, arguments...);
+    pass_on_unrecoverable(lock, result);
   }
   end_wait(begin, wait, !is_refusal(result));
   return result;
