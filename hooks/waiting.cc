@@ -87,9 +87,8 @@ void enter_lock_wait(WaitBegin& begin, const safe::Wait& wait) noexcept {
   if (begin.at == 0) return;
   if (!contention_recorder.is_watching_locks()) return leave(begin);
   const safe::Nanos now = safe::ContentionRecorder::now();
-  begin.ticket = begin.ticket.place != 0
-                     ? lock_waiters.go_on_waiting(wait.object, begin.ticket, now)
-                     : lock_waiters.join(wait.object, begin.may_look ? now : begin.at, now);
+  begin.ticket = begin.ticket.place != 0 ? lock_waiters.go_on_waiting(wait.object, begin.ticket, now)
+                                         : lock_waiters.join(wait.object, begin.at, now);
   begin.key = wait.object;
 }
 

@@ -197,12 +197,15 @@ void LockWaiters::leave(const void* lock, Ticket ticket) noexcept {
   count(counters.dropped_lock_waiters);
 }
 
+// Of each wait that goes on, the look is charged; of this one, and for the others, a part was charged
+// already.
 LockWaiters::Ticket LockWaiters::go_on_waiting(const void* lock, const Ticket& looker, Nanos now) noexcept {
   const Nanos restarted =
       released_.load(std::memory_order_relaxed)[looker.place - 1].last_at.load(std::memory_order_relaxed);
-  const Nanos rest = now - (restarted > looker.entered ? restarted : looker.since);
+  const Nanos charged =
+      restarted > looker.entered ? std::clamp(restarted - looker.since, Nanos{0}, kLongestLook) : 0;
   leave(looked_at(lock), looker);
-  return join(lock, now - std::clamp(rest, Nanos{0}, kLongestLook) * kLookersPerEntered, now);
+  return join(lock, looker.since + charged * kLookersPerEntered, now);
 }
 
 // Who held it long stays known for as long again: those who waited behind it are served one after the other,

@@ -32,8 +32,8 @@ class LockWaiters {
   // Our thread, before the first waiter. False when there is no memory.
   [[nodiscard]] bool prepare() noexcept;
 
-  // The calling thread waits for `lock`, `since` a while or from now on. No ticket when the line is full
-  // (counted).
+  // The calling thread waits for `lock`, `since` a while, as a rule, or from now on. No ticket when the line
+  // is full (counted).
   [[nodiscard]] Ticket join(const void* lock, Nanos since, Nanos now) noexcept;
   [[nodiscard]] Ticket join(const void* lock, Nanos now) noexcept { return join(lock, now, now); }
   void leave(const void* lock, Ticket ticket) noexcept;
@@ -56,8 +56,8 @@ class LockWaiters {
   // Since the last of them came: beyond that it was the processor that they waited for, or they have gone by
   // a jump; ns.
   static constexpr Nanos kLongestLook = 50'000;
-  // One that has looked in vain waits from now on, as all that have, and takes along for all what nobody was
-  // charged with yet, up to kLongestLook.
+  // One that has looked in vain waits since it began to look, as all that have, less what was charged for all
+  // while it looked. That may be more than it has waited, and then lessens what the others have.
   [[nodiscard]] Ticket go_on_waiting(const void* lock, const Ticket& looker, Nanos now) noexcept;
 
   // Somebody waits, for whatever lock: one look at a word that nobody writes to while nobody waits.

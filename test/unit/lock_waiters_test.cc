@@ -227,29 +227,46 @@ TEST_CASE("who looks at a lock stands for all who do") {
   CHECK_FALSE(waiters->may_have(lock_at(1)));
 }
 
-TEST_CASE("who has looked in vain takes along what nobody was charged with, for all who did") {
+TEST_CASE("who has looked in vain waits since then, less what was charged for all who did") {
   constexpr Nanos kAll = LockWaiters::kLookersPerEntered;
   const auto waiters = make_waiters();
   const Nanos begin = 1'000'000 * kUnit;
   const LockWaiters::Ticket looker = waiters->join(LockWaiters::looked_at(lock_at(1)), begin);
-  Nanos rest = 30 * kUnit;
-  SECTION("all of its look") {}
-  SECTION("what came after the last unlock") {
-    CHECK(take_over_all(*waiters, lock_at(1), begin + 20 * kUnit).nanos == kAll * 20 * kUnit);
-    rest = 10 * kUnit;
+  Nanos charged = 0;
+  SECTION("nothing") {}
+  SECTION("a part") {
+    charged = kAll * 20 * kUnit;
+    CHECK(take_over_all(*waiters, lock_at(1), begin + 20 * kUnit).nanos == charged);
   }
   const LockWaiters::Ticket waiter = waiters->go_on_waiting(lock_at(1), looker, begin + 30 * kUnit);
-  const LockWaiters::Taken taken = take_over_all(*waiters, lock_at(1), begin + 130 * kUnit);
-  CHECK(taken.nanos == 100 * kUnit + kAll * rest);
+  const LockWaiters::Taken taken = take_over_all(*waiters, lock_at(1), begin + 1000 * kUnit);
+  CHECK(taken.nanos == 1000 * kUnit - charged);
   CHECK(taken.unlocks == 1);
   waiters->leave(lock_at(1), waiter);
   CHECK_FALSE(waiters->is_anybody_waiting());
 }
 
+TEST_CASE("what was charged for others lessens what they are charged with") {
+  constexpr Nanos kAll = LockWaiters::kLookersPerEntered;
+  const auto waiters = make_waiters();
+  const LockWaiters::Ticket looker = waiters->join(LockWaiters::looked_at(lock_at(1)), 0);
+  CHECK(take_over_all(*waiters, lock_at(1), 20 * kUnit).nanos == kAll * 20 * kUnit);
+  const LockWaiters::Ticket waiter = waiters->go_on_waiting(lock_at(1), looker, 30 * kUnit);
+  const LockWaiters::Ticket other = waiters->join(lock_at(1), 0, 30 * kUnit);
+  SECTION("together") {
+    CHECK(take_over_all(*waiters, lock_at(1), 200 * kUnit).nanos == (200 - kAll * 20 + 200) * kUnit);
+    waiters->leave(lock_at(1), waiter);
+  }
+  SECTION("unless it goes first") {
+    waiters->leave(lock_at(1), waiter);
+    CHECK(take_over_all(*waiters, lock_at(1), 200 * kUnit).nanos == 200 * kUnit);
+  }
+  waiters->leave(lock_at(1), other);
+}
+
 // It would be charged 16 times to whoever happens to have the lock.
 TEST_CASE("one whose look lasts too long did not wait for the lock") {
   constexpr Nanos kTooLong = LockWaiters::kLongestLook + kUnit;
-  constexpr Nanos kAll = LockWaiters::kLookersPerEntered;
   const auto waiters = make_waiters();
   const LockWaiters::Ticket looker = waiters->join(LockWaiters::looked_at(lock_at(1)), 0);
   SECTION("while it looks") {
@@ -261,12 +278,6 @@ TEST_CASE("one whose look lasts too long did not wait for the lock") {
     const LockWaiters::Ticket late = waiters->join(LockWaiters::looked_at(lock_at(1)), 0, kTooLong);
     CHECK(take_over_all(*waiters, lock_at(1), kTooLong + kUnit).nanos == 0);
     waiters->leave(LockWaiters::looked_at(lock_at(1)), late);
-  }
-  SECTION("before it goes on waiting") {
-    const LockWaiters::Ticket waiter = waiters->go_on_waiting(lock_at(1), looker, 1000 * kTooLong);
-    CHECK(take_over_all(*waiters, lock_at(1), 1000 * kTooLong + kUnit).nanos ==
-          kUnit + kAll * LockWaiters::kLongestLook / kUnit * kUnit);
-    waiters->leave(lock_at(1), waiter);
   }
   CHECK_FALSE(waiters->is_anybody_waiting());
 }
