@@ -74,19 +74,22 @@ TEST_CASE(
 
 // Most of these waits end while the waiter still tries, and only one in a number of them is entered. How many
 // are, and that they stand for all, is lock_wait_test's; here the two profiles say about the same of the same
-// waits. Only in `block` is what is waited after the last unlock, until the next try, and the time of one
-// that lost the processor while it tried, which on a busy machine may be most of it.
+// waits. Their time is not compared from below: on a busy machine most of it is that of waiters which lost
+// the processor while they tried, and nobody is charged with that.
 TEST_CASE("waits too short to sleep are charged to who keeps the lock, not to who passes by") {
   Victim victim("brief_locks", {"1000"}, kEveryWait);
   const Profile block = victim.profile("/debug/pprof/block");
   const Profile mutex = victim.profile("/debug/pprof/mutex");
-  const Total waited = block.total("delay");
+  const auto both = [](const Total& total) { return total.in("keeps_briefly") + total.in("passes_by"); };
+  const std::int64_t waits = both(block.total("contentions"));
   const Total charged = mutex.total("delay");
-  const std::int64_t all_waited = waited.in("keeps_briefly") + waited.in("passes_by");
-  const std::int64_t all_charged = charged.in("keeps_briefly") + charged.in("passes_by");
-  CAPTURE(all_waited, all_charged);
-  CHECK(10 * all_charged > all_waited);
-  CHECK(all_charged < 2 * all_waited);
+  CAPTURE(waits, both(block.total("delay")), both(charged));
+  CHECK(both(charged) < 2 * both(block.total("delay")));
+  if (waits < 10'000) {
+    WARN("the threads hardly met, " << waits << " times");
+    return;
+  }
+  CHECK(10 * both(mutex.total("contentions")) > waits);
   CHECK(charged.in("keeps_briefly") > 2 * charged.in("passes_by"));
 }
 
