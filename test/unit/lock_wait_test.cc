@@ -1,12 +1,17 @@
 // A wait for a lock that was found taken: the hooks' part, in front of functions of ours that answer for
 // libc.
 #include <algorithm>
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <chrono>
 #include <cmath>
+#include <thread>
 
+#include <linux/futex.h>
 #include <pthread.h>
-#include <threads.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "agent/safe/arena.h"
 #include "agent/safe/contention_recorder.h"
@@ -193,6 +198,33 @@ TEST_CASE("a mutex with a protocol, a robust one and one of several processes is
   CHECK(libc.tries == 0);
   CHECK(libc.calls == 1);
   CHECK(libc.was_entered_in_call);
+  pthread_mutex_destroy(&mutex);
+  pthread_mutexattr_destroy(&attributes);
+}
+
+// libc's lock wakes nobody then (hooks/unrecoverable.h).
+TEST_CASE("who is refused an unrecoverable mutex after a wait wakes the next one") {
+  pthread_mutexattr_t attributes;
+  pthread_mutexattr_init(&attributes);
+  REQUIRE(pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST) == 0);
+  pthread_mutex_t mutex;
+  REQUIRE(pthread_mutex_init(&mutex, &attributes) == 0);
+  begin_test(0);
+  libc.answer = ENOTRECOVERABLE;
+  std::atomic<bool> is_over{false};
+  long answer = 0;
+  std::thread next([&] {
+    const timespec limit{10, 0};
+    answer = syscall(SYS_futex, &mutex.__data.__lock, FUTEX_WAIT, 0, &limit);
+    is_over = true;
+  });
+  // It may not sleep yet.
+  while (!is_over) {
+    CHECK(wait_for(&mutex) == ENOTRECOVERABLE);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  next.join();
+  CHECK(answer == 0);  // not that its time is over
   pthread_mutex_destroy(&mutex);
   pthread_mutexattr_destroy(&attributes);
 }

@@ -2,8 +2,8 @@
 // commands, to answer, and to end. At "refused" it tries to with a filter that the kernel does not take; at
 // "child" the child of a vfork() does; at "all" another thread does for both. At "maker" it allows itself
 // as much as a new thread needs, and makes one, which allocates. "raw" is "filter" by syscall(), "twice"
-// installs a second one from under the first, and at "beside" a thread that is free has one refused after
-// that.
+// installs a second one from under the first, and at "beside" a thread that is free has one refused
+// after that, and changes its rights.
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -70,6 +70,10 @@ static void* be_refused(void* unused) {
   struct sock_fprog none = {0, instructions};
   while (!__atomic_load_n(&is_installed, __ATOMIC_ACQUIRE)) usleep(1000);
   prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &none, 0, 0);
+  // The agent's thread comes back with an allocation of this thread, and goes for such a call.
+  free(malloc(10000000));
+  usleep(100000);
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   __atomic_store_n(&was_refused, 1, __ATOMIC_RELEASE);
   for (;;) usleep(1000);
   return unused;
