@@ -7,12 +7,15 @@
 #include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -71,44 +74,56 @@ struct Crowd {
   std::vector<std::unique_ptr<FakeGuest>> guests;
 };
 
-// Another user who opens connections to both addresses, one after the other, and keeps them.
+// Another user who opens connections to both addresses, one after the other, and keeps them. Made before the
+// server: its process allocates, and the server's thread could hold an allocator's lock at the fork.
 class HostileUser {
  public:
-  HostileUser(const TestServer& server, int count) {
-    int ends[2];
-    REQUIRE(pipe(ends) == 0);
+  HostileUser() {
+    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends_) == 0);
     child_ = fork();
-    if (child_ == 0) _exit(open_all(server, count, ends[1]));
-    close(ends[1]);
-    char byte = 0;
-    has_opened_ = read(ends[0], &byte, 1) == 1;
-    close(ends[0]);
+    if (child_ == 0) _exit(open_all(ends_[1]));
+    close(ends_[1]);
   }
   HostileUser(const HostileUser&) = delete;
   HostileUser& operator=(const HostileUser&) = delete;
   ~HostileUser() {
     kill(child_, SIGKILL);
     waitpid(child_, nullptr, 0);
+    close(ends_[0]);
   }
-  [[nodiscard]] bool has_opened() const { return has_opened_; }
+
+  // False when one was refused.
+  [[nodiscard]] bool open(const TestServer& server, int count) const {
+    Order order = {.port = server.port(), .count = count, .path = {}};
+    server.socket_path().copy(order.path, sizeof(order.path) - 1);
+    char byte = 0;
+    return write(ends_[0], &order, sizeof(order)) == sizeof(order) && read(ends_[0], &byte, 1) == 1;
+  }
 
  private:
-  static int open_all(const TestServer& server, int count, int done) try {
+  struct Order {
+    std::uint16_t port;
+    int count;
+    char path[108];
+  };
+
+  static int open_all(int other_end) try {
     alarm(60);
-    if (setuid(kStranger) != 0) return 1;
+    Order order;
+    if (setuid(kStranger) != 0 || read(other_end, &order, sizeof(order)) != sizeof(order)) return 1;
     std::vector<std::unique_ptr<Client>> clients;
-    for (int i = 0; i < count; ++i) {
-      clients.push_back(i % 2 == 0 ? std::make_unique<Client>(server.port())
-                                   : std::make_unique<Client>(server.socket_path()));
+    for (int i = 0; i < order.count; ++i) {
+      clients.push_back(i % 2 == 0 ? std::make_unique<Client>(order.port)
+                                   : std::make_unique<Client>(std::string(order.path)));
     }
-    if (write(done, "", 1) != 1) return 1;
+    if (write(other_end, "", 1) != 1) return 1;
     for (;;) pause();
   } catch (const std::exception&) {
     return 1;
   }
 
+  int ends_[2];
   pid_t child_ = 0;
-  bool has_opened_ = false;
 };
 
 }  // namespace
@@ -227,11 +242,11 @@ TEST_CASE("another user's thousand connections keep nobody out [J1 J9]") {
   const rlimit enough = {std::min<rlim_t>(files.rlim_max, 4096), files.rlim_max};
   REQUIRE(setrlimit(RLIMIT_NOFILE, &enough) == 0);
   {
+    const HostileUser hostile;
     const TestServer server;
     chmod(server.socket_path().c_str(), 0666);
     chmod(server.socket_path().substr(0, server.socket_path().rfind('/')).c_str(), 0755);
-    const HostileUser hostile(server, 1000);
-    REQUIRE(hostile.has_opened());
+    REQUIRE(hostile.open(server, 1000));
     for (int i = 0; i < 10; ++i) {
       CHECK(is_alive(server));
       const Client local(server.socket_path());
