@@ -131,7 +131,7 @@ void take_signal(int left) {
 void leave_signal() noexcept {
   const int left = wake_signal();
   if (left == 0) return;
-  // Nothing is sent any more; see on_filter_will_come() in agent.cc.
+  // Nothing is sent any more; see on_filter_will_come() in serving.cc.
   if (!safe::may_ask_kernel()) return safe::events.wake_signal.store(0, std::memory_order_seq_cst);
   retry.end();
   take_signal(left);

@@ -80,8 +80,7 @@ constexpr int kShared = 128;
 // What libc's timed functions refuse, whether there is something to wait for or not, must not be had by
 // trying.
 [[nodiscard]] inline bool is_valid(const timespec& until) noexcept {
-  constexpr long kNanosPerSecond = 1'000'000'000;
-  return until.tv_nsec >= 0 && until.tv_nsec < kNanosPerSecond;
+  return until.tv_nsec >= 0 && until.tv_nsec < safe::kNanosPerSecond;
 }
 [[nodiscard]] inline bool is_valid(clockid_t clock) noexcept {
   return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC;

@@ -28,6 +28,7 @@
 
 #include "agent/helper/dwarf_reader.h"
 #include "agent/helper/program_entry.h"
+#include "agent/safe/clock.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
 #include "agent/service/line_wire.h"
@@ -157,24 +158,18 @@ class Readers {
   std::map<Key, std::unique_ptr<DwarfReader>> readers_;
 };
 
-std::int64_t now() {
-  timespec time = {};
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
-}
-
 bool answer(const wire::Request& request, DwarfReader& reader) {
   const Watch watch;
   wire::AnswerWriter writer(request.id, 0);
-  std::int64_t begin = now();
+  std::int64_t begin = safe::monotonic_now();
   std::uint32_t done = 0;
   for (const std::uint64_t address : request.addresses) {
     const wire::Chain chain = reader.find(address);
-    if ((writer.count() != 0 && now() - begin > kPatience) || !writer.add(chain)) {
+    if ((writer.count() != 0 && safe::monotonic_now() - begin > kPatience) || !writer.add(chain)) {
       if (!send_packet(writer.finish())) return false;
       writer = wire::AnswerWriter(request.id, done);
       writer.add(chain);
-      begin = now();
+      begin = safe::monotonic_now();
     }
     ++done;
   }

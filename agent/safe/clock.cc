@@ -20,13 +20,12 @@ void allow_ticks(bool allowed) noexcept {
   are_ticks_faults.store(!allowed, std::memory_order_relaxed);
 }
 
-Nanos monotonic_now() noexcept {
+Nanos now_by(clockid_t clock) noexcept {
   timespec time{};
   const ClockFunction function = clock_function.load(std::memory_order_relaxed);
-  if (function == nullptr || function(CLOCK_MONOTONIC, &time) != 0)
-    sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, reinterpret_cast<long>(&time));
-  constexpr Nanos kPerSecond = 1'000'000'000;
-  return time.tv_sec * kPerSecond + time.tv_nsec;
+  if (function == nullptr || function(clock, &time) != 0)
+    sys::call(SYS_clock_gettime, clock, reinterpret_cast<long>(&time));
+  return to_nanos(time);
 }
 
 }  // namespace profagent::safe

@@ -1,5 +1,5 @@
-// CLOCK_MONOTONIC without libc's clock_gettime(), which the program may have one of its own in front of. Any
-// thread, also in signal handlers.
+// The kernel's clocks without libc's clock_gettime(), which the program may have one of its own in front of.
+// Any thread, also in signal handlers.
 #pragma once
 
 #include <atomic>
@@ -22,7 +22,21 @@ void allow_ticks(bool allowed) noexcept;
   return !are_ticks_faults.load(std::memory_order_relaxed);
 }
 
-// ns.
-[[nodiscard]] Nanos monotonic_now() noexcept;
+[[nodiscard]] constexpr Nanos to_nanos(const timespec& time) noexcept {
+  return time.tv_sec * kNanosPerSecond + time.tv_nsec;
+}
+[[nodiscard]] constexpr Nanos to_nanos(double seconds) noexcept {
+  return static_cast<Nanos>(seconds * static_cast<double>(kNanosPerSecond));
+}
+[[nodiscard]] constexpr double to_seconds(Nanos nanos) noexcept {
+  return static_cast<double>(nanos) / static_cast<double>(kNanosPerSecond);
+}
+
+// ns since whatever the clock counts from; CLOCK_REALTIME: since 1970.
+[[nodiscard]] Nanos now_by(clockid_t clock) noexcept;
+// For durations.
+[[nodiscard]] inline Nanos monotonic_now() noexcept {
+  return now_by(CLOCK_MONOTONIC);
+}
 
 }  // namespace profagent::safe

@@ -4,6 +4,7 @@
 #include <ctime>
 #include <type_traits>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/lazy.h"
 #include "agent/safe/sys.h"
 
@@ -16,7 +17,6 @@ namespace {
 
 constexpr std::size_t kMaxProbes = 128;
 constexpr long kTryAgain = -11;  // EAGAIN
-constexpr std::uint64_t kNanosPerSecond = 1'000'000'000;
 
 constexpr std::uint64_t kBusy = std::uint64_t{1} << 32;
 constexpr pid_t tid_in(std::uint64_t owner) noexcept {
@@ -39,7 +39,8 @@ std::size_t first_slot(pid_t tid) noexcept {
 }
 
 timespec to_timespec(std::uint64_t nanos) noexcept {
-  return {static_cast<time_t>(nanos / kNanosPerSecond), static_cast<long>(nanos % kNanosPerSecond)};
+  constexpr auto kPerSecond = static_cast<std::uint64_t>(kNanosPerSecond);
+  return {static_cast<time_t>(nanos / kPerSecond), static_cast<long>(nanos % kPerSecond)};
 }
 
 // No period disarms. A first distance of 0 would do that, too.
@@ -62,8 +63,7 @@ void delete_timer(CpuTimer& timer) noexcept {
 bool read_cpu_clock(clockid_t clock, std::uint64_t& nanos) noexcept {
   timespec time{};
   if (sys::call(SYS_clock_gettime, clock, reinterpret_cast<long>(&time)) != 0) return false;
-  nanos =
-      static_cast<std::uint64_t>(time.tv_sec) * kNanosPerSecond + static_cast<std::uint64_t>(time.tv_nsec);
+  nanos = static_cast<std::uint64_t>(to_nanos(time));
   return true;
 }
 
@@ -247,8 +247,7 @@ void CpuTimers::pause(pid_t tid) noexcept {
   itimerspec left{};
   if (sys::call(SYS_timer_settime, slot->id.load(std::memory_order_relaxed), 0, reinterpret_cast<long>(&off),
                 reinterpret_cast<long>(&left)) == 0) {
-    const std::int64_t nanos =
-        left.it_value.tv_sec * static_cast<std::int64_t>(kNanosPerSecond) + left.it_value.tv_nsec;
+    const Nanos nanos = to_nanos(left.it_value);
     slot->paused.store(nanos > 0 ? nanos : 1, std::memory_order_relaxed);
   }
   slot->owner.store(owner_word(tid), std::memory_order_release);

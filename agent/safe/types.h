@@ -27,6 +27,7 @@ inline constexpr StackId kNoStack = 0;
 using BucketId = std::uint32_t;
 
 using Nanos = std::int64_t;
+inline constexpr Nanos kNanosPerSecond = 1'000'000'000;
 
 // The deepest stack that can be recorded; PROFAGENT_STACK_DEPTH is at most this.
 inline constexpr std::size_t kMaxStackDepth = 512;

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/contention_buckets.h"
 #include "agent/safe/contention_recorder.h"
 #include "agent/safe/settings.h"
@@ -77,7 +78,7 @@ struct Reading {
 };
 
 Reading read_rows(const safe::ContentionBuckets& buckets) {
-  Reading reading{unix_nanos(), {}};
+  Reading reading{safe::now_by(CLOCK_REALTIME), {}};
   std::vector<Row>& rows = reading.rows;
   rows.reserve(buckets.size());
   buckets.for_each([&](const safe::ContentionBucket& row) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/settings.h"
 #include "agent/service/hertz.h"
 #include "agent/service/stacks.h"
@@ -25,8 +26,6 @@ constexpr ProfileKind kProfile{
     .timing = Timing::kOverTime,
     .default_seconds = 30};
 
-constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
-
 // What a request may say besides its seconds.
 struct CpuRequest {
   std::int64_t period;  // ns
@@ -40,7 +39,7 @@ CpuRequest parse(const Query& query) {
   const std::string_view format = query.get("format");
   if (!format.empty() && format != "gperftools")
     throw BadRequest("invalid value for \"format\" - may only be \"gperftools\"");
-  return {kNanosPerSecond / hertz, parse_int_or_zero(query.get("tids")) != 0, !format.empty(),
+  return {safe::kNanosPerSecond / hertz, parse_int_or_zero(query.get("tids")) != 0, !format.empty(),
           parse_symbol_wish(query)};
 }
 
@@ -70,8 +69,8 @@ class CpuCollection final : public Collection {
       : symbols_(symbols),
         sampler_(sampler),
         request_(request),
-        began_(unix_nanos()),
-        began_monotonic_(monotonic_nanos()),
+        began_(safe::now_by(CLOCK_REALTIME)),
+        began_monotonic_(safe::monotonic_now()),
         window_(sampler.open(static_cast<std::uint64_t>(request.period), request.by_tid)) {}
 
   double tend() override { return sampler_.tend(); }
@@ -150,7 +149,7 @@ void CpuCollection::add_uncharged(encoder::Profile& profile,
 std::string CpuCollection::finish() {
   encoder::Profile profile(kSampleTypes);
   profile.set_time(began_);
-  profile.set_duration(monotonic_nanos() - began_monotonic_);
+  profile.set_duration(safe::monotonic_now() - began_monotonic_);
   profile.set_period({"cpu", "nanoseconds"}, request_.period);
   const CpuSampler::Window::Result result = window_->finish();
   window_.reset();

@@ -6,6 +6,7 @@
 
 #include <sys/resource.h>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/cpu_recorder.h"
 #include "agent/safe/cpu_signal.h"
 #include "agent/safe/signal_stack.h"
@@ -129,15 +130,14 @@ void CpuSampler::update_rate() {
 }
 
 double CpuSampler::tend() {
-  const std::int64_t now = monotonic_nanos();
+  const std::int64_t now = safe::monotonic_now();
   if (now >= next_scan_) scan(true);
-  constexpr double kNanosPerSecond = 1e9;
   // Not 0, which means "not again".
-  return static_cast<double>(std::max(next_scan_ - monotonic_nanos(), kMillisecond)) / kNanosPerSecond;
+  return safe::to_seconds(std::max(next_scan_ - safe::monotonic_now(), kMillisecond));
 }
 
 void CpuSampler::scan(bool give) {
-  const std::int64_t begin = monotonic_nanos();
+  const std::int64_t begin = safe::monotonic_now();
   // Time and again: the program may take the signal past our hooks.
   static_cast<void>(cpu_signal.take());
   small_stacks_.clear();
@@ -156,7 +156,7 @@ void CpuSampler::scan(bool give) {
   reap();
   if (give) give_timers();
   most_timers_ = std::max(most_timers_, cpu_timers.count());
-  const std::int64_t end = monotonic_nanos();
+  const std::int64_t end = safe::monotonic_now();
   next_scan_ = end + std::clamp((end - begin) * kScanShare, kScanEvery, kScanAtLeastEvery);
 }
 

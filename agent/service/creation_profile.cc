@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/creation_recorder.h"
 #include "agent/safe/creator_buckets.h"
 #include "agent/safe/stack_table.h"
@@ -34,7 +35,7 @@ struct Row {
 };
 
 struct Reading {
-  std::int64_t time = unix_nanos();
+  std::int64_t time = safe::now_by(CLOCK_REALTIME);
   std::vector<Row> rows;
   bool complete = true;
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "agent/safe/clock.h"
 #include "agent/service/routes.h"
 #include "agent/service/text_parts.h"
 #include "encoder/delta.h"
@@ -33,11 +34,11 @@ class DeltaCollection final : public Collection {
   DeltaCollection(Read read, Describe describe)
       : read_(std::move(read)),
         describe_(std::move(describe)),
-        started_(monotonic_nanos()),
+        started_(safe::monotonic_now()),
         before_(read_()) {}
 
   std::string finish() override {
-    const std::int64_t duration = monotonic_nanos() - started_;
+    const std::int64_t duration = safe::monotonic_now() - started_;
     const encoder::Profile after = describe_(read_());
     return encoded_delta(describe_(before_), after, duration);
   }

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/sys.h"
 
 namespace profagent::service {
@@ -16,10 +17,9 @@ namespace sys = profagent::safe::sys;
 namespace {
 
 FileIdentity identity_of(const struct stat& status) {
-  constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
   return {.device = status.st_dev,
           .inode = status.st_ino,
-          .modified_nanos = status.st_mtim.tv_sec * kNanosPerSecond + status.st_mtim.tv_nsec,
+          .modified_nanos = safe::to_nanos(status.st_mtim),
           .size = static_cast<std::uint64_t>(status.st_size),
           .owner = status.st_uid};
 }

@@ -3,6 +3,7 @@
 #include <ctime>
 #include <utility>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/heap_buckets.h"
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/threads.h"
@@ -54,7 +55,7 @@ struct Reading {
 };
 
 Reading read_rows() {
-  Reading reading{unix_nanos(), {}};
+  Reading reading{safe::now_by(CLOCK_REALTIME), {}};
   std::vector<Row>& rows = reading.rows;
   rows.reserve(safe::heap_buckets.size());
   safe::heap_buckets.for_each([&](const safe::HeapBucket& bucket) {

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/sys.h"
 #include "agent/service/own_thread.h"
 
@@ -37,12 +38,6 @@ std::string name_of(int error) {
 
 }  // namespace
 
-MonotonicNanos monotonic_now() noexcept {
-  timespec time = {};
-  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, address_of(&time));
-  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
-}
-
 std::string LineHelper::start(int library, std::uint64_t memory, MonotonicNanos deadline) {
   end();
   if (!start_.is_over()) return "the last one has not ended yet";
@@ -60,7 +55,7 @@ std::string LineHelper::start(int library, std::uint64_t memory, MonotonicNanos 
   const Got got = error != 0 ? Got::kGone : receive_packet(hello, deadline);
   // Seldom more than once: the process between had to run for the helper to begin, or not to.
   while (got != Got::kNothingYet && !start_.stays() && !start_.is_over() && !own_thread.is_to_stop() &&
-         monotonic_now() < deadline)
+         safe::monotonic_now() < deadline)
     sleep_for(kMillisecond / 10);
   if (got == Got::kAnswer && std::ranges::equal(hello, std::as_bytes(std::span(line_wire::kHello))))
     return {};
@@ -116,7 +111,7 @@ LineHelper::Got LineHelper::receive_packet(std::span<const std::byte>& packet, M
       return Got::kAnswer;
     }
     if (got != -EAGAIN && got != -EINTR) return Got::kGone;
-    const MonotonicNanos left = std::min(deadline - monotonic_now(), kSlice);
+    const MonotonicNanos left = std::min(deadline - safe::monotonic_now(), kSlice);
     if (left <= 0 || own_thread.is_to_stop()) return Got::kNothingYet;
     pollfd socket = {.fd = socket_, .events = POLLIN, .revents = 0};
     const timespec slice = {.tv_sec = 0, .tv_nsec = left};
@@ -129,12 +124,12 @@ void LineHelper::end() noexcept {
   sys::call(SYS_close, socket_);
   socket_ = -1;
   if (!start_.stays()) return;
-  const MonotonicNanos begin = monotonic_now();
-  while (!start_.is_over() && monotonic_now() - begin < kEndPatience && !own_thread.is_to_stop())
+  const MonotonicNanos begin = safe::monotonic_now();
+  while (!start_.is_over() && safe::monotonic_now() - begin < kEndPatience && !own_thread.is_to_stop())
     sleep_for(kMillisecond);
   // Once it is over, the number may be another's.
   if (!start_.is_over()) start_.kill();
-  while (!start_.is_over() && monotonic_now() - begin < 2 * kEndPatience) sleep_for(kMillisecond);
+  while (!start_.is_over() && safe::monotonic_now() - begin < 2 * kEndPatience) sleep_for(kMillisecond);
 }
 
 }  // namespace profagent::service

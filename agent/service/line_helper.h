@@ -13,8 +13,8 @@
 
 namespace profagent::service {
 
+// By safe::monotonic_now().
 using MonotonicNanos = std::int64_t;
-[[nodiscard]] MonotonicNanos monotonic_now() noexcept;
 
 class LineHelper {
  public:

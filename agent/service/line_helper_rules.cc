@@ -6,6 +6,7 @@
 
 #include <sys/prctl.h>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_status.h"
 #include "agent/service/debug_files.h"
@@ -81,9 +82,8 @@ std::string LineHelperRules::start(LineHelper& helper, const ModuleSet& modules,
 }
 
 void LineHelperRules::pause(std::string problem) {
-  constexpr double kNanosPerSecond = 1e9;
   problem_ = std::move(problem);
-  start_again_at_ = monotonic_now() + static_cast<MonotonicNanos>(options_.pause_seconds * kNanosPerSecond);
+  start_again_at_ = safe::monotonic_now() + safe::to_nanos(options_.pause_seconds);
 }
 
 std::string LineHelperRules::tight_memory() const {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <string>
 
+#include "agent/safe/clock.h"
 #include "agent/service/line_helper.h"
 #include "agent/service/modules.h"
 
@@ -36,7 +37,7 @@ class LineHelperRules {
 
   // The helper is gone, and why: the second half of a sentence.
   void pause(std::string problem);
-  [[nodiscard]] bool is_pausing() const noexcept { return monotonic_now() < start_again_at_; }
+  [[nodiscard]] bool is_pausing() const noexcept { return safe::monotonic_now() < start_again_at_; }
 
   // As the second half of a sentence.
   [[nodiscard]] const std::string& problem() const noexcept { return problem_; }

@@ -6,22 +6,12 @@
 
 #include <sys/auxv.h>
 
-#include "agent/safe/sys.h"
+#include "agent/safe/clock.h"
 #include "agent/service/elf_bytes.h"
 
 namespace profagent::service {
 
-namespace {
-
-constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
-
-std::int64_t now_by(clockid_t clock) noexcept {
-  timespec time = {};
-  safe::sys::call(SYS_clock_gettime, clock, reinterpret_cast<long>(&time));
-  return time.tv_sec * kNanosPerSecond + time.tv_nsec;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 std::optional<std::uint64_t> parse_start_ticks(std::string_view stat) {
   // The second field is the name, which may have spaces and parentheses in it.
@@ -46,8 +36,8 @@ std::optional<std::int64_t> process_start() {
   const auto ticks = file ? parse_start_ticks(file->text(0, kMaxText)) : std::nullopt;
   const auto per_second = static_cast<std::int64_t>(getauxval(AT_CLKTCK));
   if (!ticks || per_second <= 0) return std::nullopt;
-  const std::int64_t since_boot = static_cast<std::int64_t>(*ticks) * (kNanosPerSecond / per_second);
-  return now_by(CLOCK_REALTIME) - (now_by(CLOCK_BOOTTIME) - since_boot);
+  const std::int64_t since_boot = static_cast<std::int64_t>(*ticks) * (safe::kNanosPerSecond / per_second);
+  return safe::now_by(CLOCK_REALTIME) - (safe::now_by(CLOCK_BOOTTIME) - since_boot);
 }
 
 }  // namespace profagent::service

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/sys.h"
 #include "agent/service/fd_table.h"
 #include "agent/service/own_memory.h"
@@ -33,12 +34,6 @@ void* trampoline(void* service) {
   return nullptr;
 }
 
-std::int64_t now() noexcept {
-  timespec time = {};
-  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, reinterpret_cast<long>(&time));
-  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
-}
-
 }  // namespace
 
 bool Service::start(const ServiceOptions& options) noexcept {
@@ -56,9 +51,9 @@ bool Service::start(const ServiceOptions& options) noexcept {
 
 bool Service::stop_and_join() noexcept {
   if (is_this_thread()) return false;
-  const std::int64_t give_up = now() + kStopPatience;
+  const std::int64_t give_up = safe::monotonic_now() + kStopPatience;
   while (state_.load(std::memory_order_acquire) != kStopped) {
-    if (now() > give_up) return false;
+    if (safe::monotonic_now() > give_up) return false;
     stop_.store(true, std::memory_order_release);  // pairs with the acquire in http_server.cc
     // Again and again: the thread may not have come to its loop yet, and the wake-up may be lost.
     if (!options_.listeners->wake()) options_.listeners->connect_once();
@@ -114,7 +109,7 @@ void Service::serve() noexcept {
   const bool own_table = take_own_fd_table({fds, count}, options_.keep_stderr);
   shared_fd_table_.store(!own_table, std::memory_order_relaxed);
   own_thread = {.stop = &stop_, .has_own_fd_table = own_table, .filters_at_load = options_.filters_at_load};
-  started_at_.store(time(nullptr), std::memory_order_relaxed);
+  started_at_.store(safe::now_by(CLOCK_REALTIME) / safe::kNanosPerSecond, std::memory_order_relaxed);
   if (!own_memory::open()) {
     problem_.store("no address space for the agent's memory (ulimit -v?)", std::memory_order_relaxed);
     return;

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/sys.h"
 #include "agent/service/demangle.h"
 
@@ -65,6 +66,8 @@ int create_service_thread(CreateThread create, void* (*body)(void*), void* argum
 }
 
 void settle_service_thread() noexcept {
+  // The creator may have given up the processor's counter, by which libc reads the time.
+  sys::call(SYS_prctl, PR_SET_TSC, PR_TSC_ENABLE);
   static constexpr char kName[] = "profagent";
   sys::call(SYS_prctl, PR_SET_NAME, address_of(kName));
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
@@ -83,9 +86,7 @@ bool wait_until_gone(pid_t tid, std::int64_t give_up) noexcept {
   if (tid == 0) return true;
   for (;;) {
     if (sys::call(SYS_tgkill, sys::getpid(), tid, 0) == -ESRCH) return true;
-    timespec time = {};
-    sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, address_of(&time));
-    if (time.tv_sec * 1'000'000'000 + time.tv_nsec > give_up) return false;
+    if (safe::monotonic_now() > give_up) return false;
     const timespec pause{0, 50'000};
     sys::call(SYS_nanosleep, address_of(&pause), 0);
   }

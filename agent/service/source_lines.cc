@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "agent/safe/clock.h"
 #include "agent/service/line_cache.h"
 #include "agent/service/line_files.h"
 #include "agent/service/line_helper.h"
@@ -17,17 +18,12 @@ namespace profagent::service {
 
 namespace {
 
-constexpr double kNanosPerSecond = 1e9;
 // One that has said nothing for so long is in an endless loop.
 constexpr MonotonicNanos kStuck = 120'000'000'000;
 // Once may be an accident (the kernel was out of memory).
 constexpr unsigned kMaxCrashes = 2;
 // Of a request: small enough that there is always something to show at the deadline.
 constexpr std::size_t kBatch = 256;
-
-MonotonicNanos nanos(double seconds) noexcept {
-  return static_cast<MonotonicNanos>(seconds * kNanosPerSecond);
-}
 
 }  // namespace
 
@@ -85,7 +81,7 @@ struct SourceLines::Impl {
 LineAnswer SourceLines::Impl::find(const ModuleSet& modules, std::span<const std::uintptr_t> pcs,
                                    LinePatience& patience) {
   if (patience.until == 0) {
-    patience.until = monotonic_now() + nanos(options.patience_seconds);
+    patience.until = safe::monotonic_now() + safe::to_nanos(options.patience_seconds);
     // Not between the parts of one request, which ask for the same.
     if (cache.is_full() && !pending) cache.clear();
   }
@@ -121,7 +117,7 @@ LineAnswer SourceLines::Impl::find(const ModuleSet& modules, std::span<const std
       if (const auto known = cache.find(lines, each.address)) answer.chains[each.index] = *known;
     }
   }
-  last_use = monotonic_now();
+  last_use = safe::monotonic_now();
   return answer;
 }
 
@@ -160,7 +156,7 @@ std::string SourceLines::Impl::look_for(const ModuleSet& modules, const Search& 
   if (source.file == nullptr) return {};
   ImageLines& lines = cache.of(identity_of(*search.image));
   for (std::size_t done = 0; done < search.addresses.size();) {
-    if (monotonic_now() >= deadline)
+    if (safe::monotonic_now() >= deadline)
       return "Source lines are incomplete: there was no time to read " + source.path + ". Ask again.";
     const auto batch =
         std::span(search.addresses).subspan(done, std::min(kBatch, search.addresses.size() - done));
@@ -199,7 +195,7 @@ bool SourceLines::Impl::ask(const ModuleSet& modules, const LineFile& source, Pe
   for (int tries = 0; tries < 2; ++tries) {
     if (!rules.provide(helper, modules, deadline)) return false;
     if (!helper.send(request, source.file->descriptor())) continue;
-    question.last_answer = monotonic_now();
+    question.last_answer = safe::monotonic_now();
     pending.emplace(std::move(question));
     return true;
   }
@@ -214,7 +210,7 @@ SourceLines::Impl::Reading SourceLines::Impl::read_answers(MonotonicNanos deadli
       case LineHelper::Got::kGone:
         return give_up();
       case LineHelper::Got::kNothingYet:
-        return monotonic_now() - pending->last_answer > kStuck ? give_up() : Reading::kNotYet;
+        return safe::monotonic_now() - pending->last_answer > kStuck ? give_up() : Reading::kNotYet;
       case LineHelper::Got::kAnswer:
         if (const Reading reading = take(answer); reading != Reading::kDone) return reading;
     }
@@ -235,7 +231,7 @@ SourceLines::Impl::Reading SourceLines::Impl::take(const line_wire::Answer& answ
     }
     ++pending->answered;
   }
-  pending->last_answer = monotonic_now();
+  pending->last_answer = safe::monotonic_now();
   if (pending->answered == pending->addresses.size()) pending.reset();
   return Reading::kDone;
 }
@@ -257,12 +253,12 @@ std::string SourceLines::Impl::late() {
 
 double SourceLines::Impl::tend() {
   if (pending) {
-    read_answers(monotonic_now());
-    last_use = monotonic_now();
+    read_answers(safe::monotonic_now());
+    last_use = safe::monotonic_now();
   }
   if (!helper.is_running()) return 0;
-  const MonotonicNanos left = last_use + nanos(options.idle_seconds) - monotonic_now();
-  if (left > 0) return pending ? 1 : static_cast<double>(left) / kNanosPerSecond;
+  const MonotonicNanos left = last_use + safe::to_nanos(options.idle_seconds) - safe::monotonic_now();
+  if (left > 0) return pending ? 1 : safe::to_seconds(left);
   helper.end();
   if (cache.is_full()) clear();
   return 0;

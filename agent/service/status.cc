@@ -230,9 +230,8 @@ std::vector<Fact> agent_facts(const AgentInfo& info) {
 }
 
 std::int64_t cpu_rate() noexcept {
-  const std::uint64_t period = safe::cpu_recorder.period();
-  constexpr std::uint64_t kNanosPerSecond = 1'000'000'000;
-  return period == 0 ? 0 : static_cast<std::int64_t>((kNanosPerSecond + period / 2) / period);
+  const auto period = static_cast<safe::Nanos>(safe::cpu_recorder.period());
+  return period == 0 ? 0 : (safe::kNanosPerSecond + period / 2) / period;
 }
 
 }  // namespace profagent::service

@@ -2,7 +2,6 @@
 
 #include <array>
 #include <charconv>
-#include <ctime>
 #include <utility>
 
 #include <sys/sysmacros.h>
@@ -22,21 +21,7 @@ void append_hex(std::string& out, std::uint64_t number, std::size_t width) {
   out.append(digits.data(), length);
 }
 
-std::int64_t nanos_of(clockid_t clock) {
-  timespec now{};
-  clock_gettime(clock, &now);
-  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
-}
-
 }  // namespace
-
-std::int64_t unix_nanos() {
-  return nanos_of(CLOCK_REALTIME);
-}
-
-std::int64_t monotonic_nanos() {
-  return nanos_of(CLOCK_MONOTONIC);
-}
 
 std::vector<std::string> losses() {
   std::vector<std::string> sentences;

@@ -11,11 +11,6 @@
 
 namespace profagent::service {
 
-// Wall clock, nanoseconds since 1970.
-[[nodiscard]] std::int64_t unix_nanos();
-// For durations.
-[[nodiscard]] std::int64_t monotonic_nanos();
-
 // "3 samples …", one sentence for every counter of a loss that is not zero.
 [[nodiscard]] std::vector<std::string> losses();
 

@@ -1,5 +1,6 @@
 #include "agent/service/thread_asking.h"
 
+#include "agent/safe/clock.h"
 #include "agent/safe/thread_asks.h"
 #include "agent/safe/thread_status.h"
 #include "agent/service/text_parts.h"
@@ -49,7 +50,7 @@ ThreadQuestions::~ThreadQuestions() {
 }
 
 double ThreadQuestions::go_on() {
-  const std::int64_t now = monotonic_nanos();
+  const std::int64_t now = safe::monotonic_now();
   if (end_ == 0) end_ = now + kWholePatience;
   collect_answers(now >= patience_end_);
   for (; asked_.empty() && next_ < questions_.size() && now >= end_; ++next_)
@@ -68,7 +69,7 @@ void ThreadQuestions::ask_some() {
       unanswered_(question, begun.obstacle);
     }
   }
-  patience_end_ = monotonic_nanos() + kPatience;
+  patience_end_ = safe::monotonic_now() + kPatience;
 }
 
 void ThreadQuestions::collect_answers(bool is_late) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/sys.h"
 #include "agent/service/text_parts.h"
 #include "agent/service/thread_list.h"
@@ -32,8 +33,8 @@ ThreadWatch::Taking::~Taking() {
 
 double ThreadWatch::Taking::go_on() {
   if (done_ == tids_.size()) return ask_running();
-  const std::int64_t end = monotonic_nanos() + kSlice;
-  while (done_ < tids_.size() && monotonic_nanos() < end) look_at(tids_[done_++]);
+  const std::int64_t end = safe::monotonic_now() + kSlice;
+  while (done_ < tids_.size() && safe::monotonic_now() < end) look_at(tids_[done_++]);
   return kAtOnce;
 }
 
@@ -43,7 +44,7 @@ void ThreadWatch::Taking::look_at(pid_t tid) {
   const Look look = looker_.look_at(row, snapshot_.stacks);
   if (look == Look::kGone) return;
   row.name = read_thread_name(tid);
-  if (look == Look::kDone) remember(row, monotonic_nanos());
+  if (look == Look::kDone) remember(row, safe::monotonic_now());
   if (look == Look::kRunning) running_.push_back(snapshot_.threads.size());
   snapshot_.threads.push_back(row);
 }

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/sys.h"
 #include "agent/service/delta_collection.h"
 #include "agent/service/hex.h"
@@ -31,7 +32,6 @@ constexpr ProfileKind kThreads{.name = "goroutine",
                                .sentence = "Where every thread stands now, and what it waits for.",
                                .other_paths = kOtherPaths};
 
-constexpr double kNanosPerSecond = 1e9;
 constexpr double kAtOnce = 1e-6;  // s
 
 constexpr std::string_view kUnknown = "[unknown]";
@@ -178,7 +178,7 @@ std::string describe(const ThreadRow& row, const std::unordered_map<pid_t, const
 std::string dump(SymbolSources& symbols, const SymbolWish& wish, const ThreadSnapshot& snapshot) {
   const ReadableStacks stacks(symbols, wish, snapshot.stacks);
   Texts texts(stacks);
-  const std::int64_t now = monotonic_nanos();
+  const std::int64_t now = safe::monotonic_now();
   std::unordered_map<pid_t, const ThreadRow*> by_tid;
   for (const ThreadRow& row : snapshot.threads) by_tid[row.tid] = &row;
 
@@ -212,7 +212,7 @@ std::string dump(SymbolSources& symbols, const SymbolWish& wish, const ThreadSna
 class NowCollection final : public Collection {
  public:
   NowCollection(SymbolSources& symbols, ThreadWatch& watch, const SymbolWish& wish, std::int64_t debug)
-      : symbols_(symbols), wish_(wish), time_(unix_nanos()), taking_(watch), debug_(debug) {}
+      : symbols_(symbols), wish_(wish), time_(safe::now_by(CLOCK_REALTIME)), taking_(watch), debug_(debug) {}
 
   [[nodiscard]] bool times_itself() const override { return true; }
   double tend() override { return taking_.go_on(); }
@@ -238,8 +238,8 @@ class ThreadsDelta final : public Collection {
       : symbols_(symbols),
         watch_(watch),
         wish_(wish),
-        length_(static_cast<std::int64_t>(seconds * kNanosPerSecond)),
-        begin_(monotonic_nanos()) {
+        length_(safe::to_nanos(seconds)),
+        begin_(safe::monotonic_now()) {
     begin_taking();
   }
 
@@ -252,7 +252,7 @@ class ThreadsDelta final : public Collection {
 
  private:
   void begin_taking() {
-    time_ = unix_nanos();
+    time_ = safe::now_by(CLOCK_REALTIME);
     taking_.emplace(watch_);
   }
 
@@ -275,9 +275,9 @@ double ThreadsDelta::tend() {
     taking_.reset();
   }
   if (after_) return 0;
-  end_ = monotonic_nanos();
+  end_ = safe::monotonic_now();
   const std::int64_t left = begin_ + length_ - end_;
-  if (left > 0) return static_cast<double>(left) / kNanosPerSecond;
+  if (left > 0) return safe::to_seconds(left);
   begin_taking();
   return kAtOnce;
 }

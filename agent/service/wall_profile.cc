@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/safe/clock.h"
 #include "agent/service/hertz.h"
 #include "agent/service/stacks.h"
 #include "agent/service/text_parts.h"
@@ -26,7 +27,6 @@ constexpr ProfileKind kWall{
     .default_seconds = 30,
     .other_paths = kOtherPaths};
 
-constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
 constexpr std::int64_t kNanosPerMillisecond = 1'000'000;
 constexpr std::int64_t kHertz = 100;
 
@@ -37,7 +37,7 @@ struct WallRequest {
 };
 
 WallRequest parse(const Query& query) {
-  return {kNanosPerSecond / hertz_of(query, kHertz), parse_int_or_zero(query.get("tids")) != 0,
+  return {safe::kNanosPerSecond / hertz_of(query, kHertz), parse_int_or_zero(query.get("tids")) != 0,
           parse_symbol_wish(query)};
 }
 
@@ -48,9 +48,9 @@ class WallCollection final : public Collection {
         sampler_(sampler),
         wish_(request.symbols),
         period_(request.period),
-        began_(unix_nanos()),
+        began_(safe::now_by(CLOCK_REALTIME)),
         window_(sampler.open(request.period, request.by_tid)),
-        end_(monotonic_nanos() + static_cast<std::int64_t>(seconds * kNanosPerSecond)) {}
+        end_(safe::monotonic_now() + safe::to_nanos(seconds)) {}
 
   [[nodiscard]] bool times_itself() const override { return true; }
   double tend() override;
@@ -100,10 +100,10 @@ void WallCollection::add_rows(encoder::Profile& profile, const WallTable& table)
 }
 
 double WallCollection::tend() {
-  if (monotonic_nanos() >= end_) return window_->wind_up();
+  if (safe::monotonic_now() >= end_) return window_->wind_up();
   const double pause = sampler_.tend();
-  const std::int64_t left = std::max<std::int64_t>(end_ - monotonic_nanos(), 1);
-  return std::min(pause, static_cast<double>(left) / kNanosPerSecond);
+  const std::int64_t left = std::max<std::int64_t>(end_ - safe::monotonic_now(), 1);
+  return std::min(pause, safe::to_seconds(left));
 }
 
 std::string WallCollection::finish() {

@@ -1,10 +1,10 @@
 #include "agent/service/wall_sampler.h"
 
 #include <algorithm>
-#include <ctime>
 #include <optional>
 #include <utility>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/cpu_timers.h"
 #include "agent/safe/random.h"
 #include "agent/safe/sys.h"
@@ -18,7 +18,6 @@ namespace {
 using safe::ThreadAsks;
 
 constexpr std::int64_t kMillisecond = 1'000'000;
-constexpr std::int64_t kSecond = 1'000'000'000;
 // Nothing waits for an answer. As long as the thread is found running, the answer may come when it is next
 // given a processor; once it has waited in between, it may be from elsewhere.
 constexpr std::int64_t kPatience = 100 * kMillisecond;
@@ -78,7 +77,7 @@ void WallSampler::stop() {
 
 double WallSampler::tend() {
   pace_.spend(kWakeUp);
-  if (const std::int64_t late = monotonic_nanos() - next_tick_; late >= 0 || !newborn_.empty()) {
+  if (const std::int64_t late = safe::monotonic_now() - next_tick_; late >= 0 || !newborn_.empty()) {
     for (Window* window : windows_) window->note_late(late);
     if (newborn_.empty()) {
       tick();
@@ -88,18 +87,17 @@ double WallSampler::tend() {
     set_next_tick();
   }
   // Not 0, which means "not again".
-  return static_cast<double>(std::max<std::int64_t>(next_tick_ - monotonic_nanos(), 1)) /
-         static_cast<double>(kSecond);
+  return safe::to_seconds(std::max<std::int64_t>(next_tick_ - safe::monotonic_now(), 1));
 }
 
 // New threads are looked at as soon as others have been served.
 void WallSampler::set_next_tick() {
-  const std::int64_t now = monotonic_nanos();
+  const std::int64_t now = safe::monotonic_now();
   next_tick_ = newborn_.empty() ? pace_.next(now, period()) : now;
 }
 
 void WallSampler::tick() {
-  pace_.earn(monotonic_nanos());
+  pace_.earn(safe::monotonic_now());
   std::int64_t cpu = own_cpu();
   const auto pay = [&] {
     const std::int64_t now = own_cpu();
@@ -124,7 +122,7 @@ void WallSampler::tick() {
 
 void WallSampler::list() {
   const std::int64_t began = own_cpu();
-  const std::int64_t now = monotonic_nanos();
+  const std::int64_t now = safe::monotonic_now();
   // Who has come or gone since the last list has done so in the middle of that time, on the average.
   const std::int64_t between = threads_.empty() ? listed_at_ : listed_at_ + (now - listed_at_) / 2;
   listed_at_ = now;
@@ -163,8 +161,8 @@ void WallSampler::begin_round() {
 
 bool WallSampler::look_at_newborn() {
   const std::int64_t before = own_cpu();
-  const std::int64_t end = monotonic_nanos() + kSlice;
-  while (!newborn_.empty() && monotonic_nanos() < end) {
+  const std::int64_t end = safe::monotonic_now() + kSlice;
+  while (!newborn_.empty() && safe::monotonic_now() < end) {
     const auto thread = threads_.find(newborn_.back());
     newborn_.pop_back();
     if (thread != threads_.end() && std::exchange(thread->second.is_new, false)) look_at(thread->second);
@@ -191,13 +189,13 @@ bool WallSampler::look_at(Thread& thread) {
   // When it has ended, the next list tells when.
   if (!safe::read_cpu_clock(safe::cpu_clock_of(thread.tid), cpu)) return false;
   if (stands_still(thread, cpu)) {
-    thread.looked_at = monotonic_nanos();
+    thread.looked_at = safe::monotonic_now();
     ++thread.looks;
     return false;
   }
   if (cpu < thread.cpu) {
     // A CPU clock does not go back: the id has been given to another thread.
-    const std::int64_t now = monotonic_nanos();
+    const std::int64_t now = safe::monotonic_now();
     const std::int64_t between = thread.looked_at + (now - thread.looked_at) / 2;
     end_thread(thread, between);
     thread = newborn(thread.tid, std::max(between, thread.charged_until));
@@ -214,7 +212,7 @@ void WallSampler::walk(Thread& thread) {
   StackPool stacks;
   const ThreadLooker::Look look = looker_.look_at(row, stacks);
   if (look == ThreadLooker::Look::kGone) return;
-  const std::int64_t now = monotonic_nanos();
+  const std::int64_t now = safe::monotonic_now();
   refresh_name(thread, now);
   // One that has entered its first hook since the list is not known by its slot yet.
   thread.had_slot = looker_.has_slot(thread.tid);
@@ -251,7 +249,7 @@ void WallSampler::ask(Thread& thread) {
 }
 
 void WallSampler::collect_answers() {
-  const std::int64_t now = asked_.empty() ? 0 : monotonic_nanos();
+  const std::int64_t now = asked_.empty() ? 0 : safe::monotonic_now();
   std::erase_if(asked_, [&](pid_t tid) {
     const auto found = threads_.find(tid);
     if (found == threads_.end() || found->second.ask.place == nullptr) return true;
@@ -279,8 +277,8 @@ void WallSampler::settle_answer(Thread& thread, std::optional<WallPlace> answer)
 
 // Most threads get their name after they were seen first, and soon.
 void WallSampler::refresh_name(Thread& thread, std::int64_t now) {
-  const bool is_young = now - thread.born < kSecond;
-  if (!is_young && thread.named_at != 0 && now - thread.named_at < kSecond) return;
+  const bool is_young = now - thread.born < safe::kNanosPerSecond;
+  if (!is_young && thread.named_at != 0 && now - thread.named_at < safe::kNanosPerSecond) return;
   const safe::ThreadName name = read_thread_name(thread.tid);
   if (name == safe::ThreadName()) return;
   thread.name = name;
@@ -306,7 +304,7 @@ void WallSampler::end_thread(Thread& thread, std::int64_t at) {
 // Its newest name goes with what is charged.
 void WallSampler::settle(Thread& thread, std::int64_t until) {
   thread.named_at = 0;
-  refresh_name(thread, monotonic_nanos());
+  refresh_name(thread, safe::monotonic_now());
   stay_until(thread, until);
 }
 

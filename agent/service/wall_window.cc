@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/safe/clock.h"
 #include "agent/service/text_parts.h"
 #include "agent/service/wall_sampler.h"
 
@@ -24,7 +25,7 @@ constexpr std::int64_t kLate = kMillisecond;
 std::unique_ptr<WallSampler::Window> WallSampler::open(std::int64_t period, bool by_tid) {
   // std::make_unique cannot see the constructor.
   std::unique_ptr<Window> window(new Window(*this, period, by_tid));
-  window->begin_ = monotonic_nanos();
+  window->begin_ = safe::monotonic_now();
   // Looks from before it are not in it.
   for (auto& [tid, thread] : threads_)
     if (thread.looks != 0) stay_until(thread, window->begin_);
@@ -51,9 +52,9 @@ WallSampler::Window::~Window() {
 }
 
 void WallSampler::Window::begin_end() {
-  note_late(monotonic_nanos() - sampler_.next_tick_);
+  note_late(safe::monotonic_now() - sampler_.next_tick_);
   sampler_.list();
-  end_ = monotonic_nanos();
+  end_ = safe::monotonic_now();
   result_.nanos = end_ - begin_;
   unsettled_.reserve(sampler_.threads_.size());
   for (const auto& [tid, thread] : sampler_.threads_) unsettled_.push_back(tid);
@@ -61,8 +62,8 @@ void WallSampler::Window::begin_end() {
 
 // True: there are more.
 bool WallSampler::Window::settle_some() {
-  const std::int64_t slice_end = monotonic_nanos() + kSlice;
-  while (!unsettled_.empty() && monotonic_nanos() < slice_end) {
+  const std::int64_t slice_end = safe::monotonic_now() + kSlice;
+  while (!unsettled_.empty() && safe::monotonic_now() < slice_end) {
     const auto thread = sampler_.threads_.find(unsettled_.back());
     unsettled_.pop_back();
     if (thread != sampler_.threads_.end()) sampler_.settle(thread->second, end_);
@@ -76,13 +77,13 @@ double WallSampler::Window::wind_up() {
     return kAtOnce;
   }
   if (sampler_.look_at_newborn() || settle_some()) return kAtOnce;
-  if (last_patience_end_ == 0) last_patience_end_ = monotonic_nanos() + kLastPatience;
+  if (last_patience_end_ == 0) last_patience_end_ = safe::monotonic_now() + kLastPatience;
   sampler_.collect_answers();
   const auto is_owed_by = [&](const auto& entry) {
     const std::vector<Stay>& owed = entry.second.owed;
     return std::any_of(owed.begin(), owed.end(), [&](const Stay& stay) { return is_owed(stay); });
   };
-  const bool waits = monotonic_nanos() < last_patience_end_ &&
+  const bool waits = safe::monotonic_now() < last_patience_end_ &&
                      std::any_of(sampler_.threads_.begin(), sampler_.threads_.end(), is_owed_by);
   return waits ? kBetweenLooks : 0;
 }

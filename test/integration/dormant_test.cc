@@ -112,6 +112,22 @@ TEST_CASE("a program that forbids itself all but its own system calls never sees
   CHECK(victim.finish().ok());
 }
 
+TEST_CASE("what was ours is given up under a filter without a question to the kernel", "[G4]") {
+  const std::string command = GENERATE("signals", "close", "fork");
+  const bool was_profiled = GENERATE(false, true);
+  CAPTURE(command, was_profiled);
+  Victim victim("sandboxed");
+  // Takes both signals, fills the caches.
+  if (was_profiled) {
+    CHECK(victim.get("/debug/pprof/profile?seconds=1").status == 200);
+    CHECK(victim.get("/debug/pprof/goroutine").status == 200);
+  }
+  victim.command(command);
+  const Outcome outcome = victim.finish();
+  CHECK(outcome.ok());
+  CHECK(outcome.out == "ready\ndone\n");
+}
+
 // The signal of a client goes to the main thread first, which may not even return from its handler.
 TEST_CASE("no signal is sent to a program one of whose threads is under a filter", "[G4]") {
   const bool was_asked = GENERATE(false, true);
@@ -134,6 +150,13 @@ TEST_CASE("a thread that one under a system call filter has made asks nothing ei
   Connection next(victim.tcp_address());
   next.send("GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost\r\n\r\n");
   victim.command("maker");
+  CHECK(victim.finish().ok());
+}
+
+TEST_CASE("our thread reads the clock although the thread that made it must not", "[G4]") {
+  Victim victim("no_counter", {"first"}, {}, kNotAsked);
+  CHECK(victim.get("/debug/pprof/heap").status == 200);
+  CHECK(victim.get("/debug/pprof/profile?seconds=1").status == 200);
   CHECK(victim.finish().ok());
 }
 
@@ -160,7 +183,7 @@ TEST_CASE("a program that handles SIGURG itself is woken by another signal", "[D
   }
 }
 
-// A minute without clients, see kIdleSeconds in agent/agent.cc.
+// A minute without clients, see kIdleSeconds in agent/serving.cc.
 TEST_CASE("our thread leaves a single-threaded program whose clients are gone, and comes back",
           "[H1][.long]") {
   Victim victim("own_urg", {}, {}, kNotAsked);

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <set>
 
+#include "agent/safe/clock.h"
 #include "agent/service/query.h"
 #include "agent/service/stacks.h"
 #include "test/support/process.h"
@@ -157,11 +158,11 @@ TEST_CASE("what was waited for in vain is not waited for again") {
       "Source lines are incomplete: " + folder / "libvain.so" + " is still being read. Ask again.";
   // On a busy machine it may not even begin in time.
   CHECK(eventually([&] {
-    LinePatience short_one{.until = monotonic_now() + 300'000'000};
+    LinePatience short_one{.until = profagent::safe::monotonic_now() + 300'000'000};
     return lines.find(modules, library.calls(), short_one).problem == problem;
   }));
   // Else this would take a day.
-  LinePatience endless{.until = monotonic_now() + 86'400'000'000'000};
+  LinePatience endless{.until = profagent::safe::monotonic_now() + 86'400'000'000'000};
   CHECK(lines.find(modules, library.calls(), endless).problem == problem);
 }
 

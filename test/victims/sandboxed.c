@@ -3,9 +3,12 @@
 // "child" the child of a vfork() does; at "all" another thread does for both. At "maker" it allows itself
 // as much as a new thread needs, and makes one, which allocates. "raw" is "filter" by syscall(), "twice"
 // installs a second one from under the first, and at "beside" a thread that is free has one refused
-// after that, and changes its rights.
+// after that, and changes its rights. At "signals" it takes those for itself that were ours, at "close" it
+// unloads a library, at "fork" its child allocates, each with what that needs.
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -42,12 +45,40 @@ static struct sock_filter with_prctl[] = {
     LOAD_NUMBER, ALLOW(SYS_read), ALLOW(SYS_write), ALLOW(SYS_exit_group), ALLOW(SYS_prctl), KILL_ALL_ELSE,
 };
 
+static struct sock_filter for_signals[] = {
+    LOAD_NUMBER,           ALLOW(SYS_read),         ALLOW(SYS_write),
+    ALLOW(SYS_exit_group), ALLOW(SYS_rt_sigaction), KILL_ALL_ELSE,
+};
+
+static struct sock_filter for_close[] = {
+    LOAD_NUMBER, ALLOW(SYS_read), ALLOW(SYS_write), ALLOW(SYS_exit_group), ALLOW(SYS_munmap), KILL_ALL_ELSE,
+};
+
+static struct sock_filter for_fork[] = {
+    LOAD_NUMBER,
+    ALLOW(SYS_read),
+    ALLOW(SYS_write),
+    ALLOW(SYS_exit_group),
+    ALLOW(SYS_clone),
+    ALLOW(SYS_set_robust_list),
+    ALLOW(SYS_rt_sigprocmask),
+    ALLOW(SYS_getpid),
+    ALLOW(SYS_gettid),
+    ALLOW(SYS_wait4),
+    KILL_ALL_ELSE,
+};
+
+#define PROGRAM(array)                       \
+  (struct sock_fprog) {                      \
+    sizeof(array) / sizeof *(array), (array) \
+  }
+
 static int is_installed;
 static int was_refused;
 static int has_allocated;
 
 static void* forbid_all(void* unused) {
-  const struct sock_fprog filter = {sizeof instructions / sizeof *instructions, instructions};
+  const struct sock_fprog filter = PROGRAM(instructions);
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) != 0) _exit(2);
   __atomic_store_n(&is_installed, 1, __ATOMIC_RELEASE);
   // It cannot end without a call that the filter forbids.
@@ -79,16 +110,51 @@ static void* be_refused(void* unused) {
   return unused;
 }
 
+static void allocate_a_little(void) {
+  // Some of these would be sampled: one in 512 KiB. libc needs no memory for them.
+  for (int i = 0; i < 100000; ++i) {
+    void* block = malloc(64);
+    USE(block);
+    free(block);
+  }
+}
+
+static void nothing(int number) {
+  (void)number;
+}
+
+// Every one that could be ours. Each was the default's.
+static void take_signals(void) {
+  static const int kNumbers[] = {SIGURG, SIGCONT, SIGWINCH, SIGCHLD, SIGPROF, SIGVTALRM, SIGSTKFLT, SIGPWR};
+  for (size_t i = 0; i < sizeof kNumbers / sizeof *kNumbers; ++i) {
+    struct sigaction mine = {.sa_handler = nothing};
+    struct sigaction seen;
+    if (sigaction(kNumbers[i], &mine, &seen) != 0 || seen.sa_handler != SIG_DFL) say("not the default\n");
+    if (sigaction(kNumbers[i], NULL, &seen) != 0 || seen.sa_handler != nothing) say("not taken\n");
+  }
+}
+
+static void fork_and_allocate(void) {
+  int status = -1;
+  const pid_t child = fork();
+  if (child == 0) {
+    allocate_a_little();
+    exit(0);
+  }
+  if (waitpid(child, &status, 0) != child || status != 0) say("the child has not ended well\n");
+}
+
 static void wait_for(const int* flag) {
   while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE)) sched_yield();
 }
 
 int main(void) {
   char command[64];
+  void* const library = dlopen("libz.so.1", RTLD_NOW);
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   say("ready\n");
   while (await_command(command, sizeof command)) {
-    struct sock_fprog filter = {sizeof instructions / sizeof *instructions, instructions};
+    struct sock_fprog filter = PROGRAM(instructions);
     if (strcmp(command, "refused") == 0) filter.len = 0;
     if (strcmp(command, "child") == 0) {
       const pid_t child = vfork();
@@ -104,7 +170,7 @@ int main(void) {
     } else if (strcmp(command, "raw") == 0) {
       syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
     } else if (strcmp(command, "twice") == 0) {
-      filter = (struct sock_fprog){sizeof with_prctl / sizeof *with_prctl, with_prctl};
+      filter = PROGRAM(with_prctl);
       for (int i = 0; i < 2; ++i)
         if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) != 0) exit(2);
     } else if (strcmp(command, "beside") == 0) {
@@ -115,18 +181,25 @@ int main(void) {
       while (!__atomic_load_n(&was_refused, __ATOMIC_ACQUIRE)) __asm__ volatile("pause");
     } else if (strcmp(command, "maker") == 0) {
       pthread_t thread;
-      filter = (struct sock_fprog){sizeof for_threads / sizeof *for_threads, for_threads};
+      filter = PROGRAM(for_threads);
       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
       if (pthread_create(&thread, NULL, allocate, NULL) != 0) _exit(2);
       wait_for(&has_allocated);
+    } else if (strcmp(command, "signals") == 0) {
+      filter = PROGRAM(for_signals);
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+      take_signals();
+    } else if (strcmp(command, "close") == 0) {
+      filter = PROGRAM(for_close);
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+      if (dlclose(library) != 0) say("not closed\n");
+    } else if (strcmp(command, "fork") == 0) {
+      filter = PROGRAM(for_fork);
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+      fork_and_allocate();
     } else if (strcmp(command, "allocate") != 0)
       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
-    // Some of these would be sampled: one in 512 KiB. libc needs no memory for them.
-    for (int i = 0; i < 100000; ++i) {
-      void* block = malloc(64);
-      USE(block);
-      free(block);
-    }
+    allocate_a_little();
     say("done\n");
   }
   // With all that is registered for the end.

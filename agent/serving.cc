@@ -1,0 +1,256 @@
+#include "agent/serving.h"
+
+#include <atomic>
+#include <string>
+
+#include <pthread.h>
+#include <sys/utsname.h>
+
+#include "agent/follow_settings.h"
+#include "agent/log.h"
+#include "agent/safe/clock.h"
+#include "agent/safe/counters.h"
+#include "agent/safe/events.h"
+#include "agent/safe/heap_recorder.h"
+#include "agent/safe/settings.h"
+#include "agent/safe/sys.h"
+#include "agent/safe/thread_state.h"
+#include "agent/service/access_token.h"
+#include "agent/service/listen.h"
+#include "agent/service/server.h"
+#include "agent/site.h"
+#include "agent/wake.h"
+#include "hooks/real.h"
+
+namespace profagent {
+
+namespace {
+
+struct Serving {
+  const Served* served = nullptr;
+  service::Listeners listeners;
+  service::Service service;
+  service::Token token;
+  std::uint64_t forks = 0;
+  std::atomic<bool> reopen{false};   // a fork child that has not opened its own listeners yet
+  std::atomic<bool> paused{false};   // our thread was ended for a change of rights
+  std::atomic<bool> rung{false};     // meanwhile a client has come
+  std::atomic<bool> is_deaf{false};  // no signal tells of clients: a filter was about to come
+};
+
+constinit Serving serving;
+
+const Served& served() {
+  return *serving.served;
+}
+
+void on_settings_changed() noexcept {
+  follow_settings(served().heap.available);
+  log(LogLevel::kInfo, {"a client has changed settings"});
+}
+
+service::Site make_service_site() {
+  safe::thread_state.is_agent = true;
+  return make_site({.info = {.program = served().program.name,
+                             .started_at = served().started_at,
+                             .heap_coverage = served().heap.sentence,
+                             .heap_available = served().heap.available,
+                             .asking_signal = asking_signal},
+                    .service_facts = [] { return serving.service.facts(); },
+                    .follow_settings = on_settings_changed,
+                    .cmdline = std::string(served().cmdline),
+                    .token = std::string(serving.token.view()),
+                    .filters_at_load = served().filters_at_load});
+}
+
+// A vfork child shares our memory but is another process: our thread is its parent's.
+bool is_own_process() {
+  return safe::sys::getpid() == safe::events.process;
+}
+
+// By which clients are heard without a thread. Any thread may get a signal, and one under a filter must not.
+int arming_signal() {
+  return safe::events.any_is_filtered.load() ? 0 : wake_signal();
+}
+
+// Nobody has asked for a while: a program that has no other threads gets rid of ours.
+constexpr unsigned kIdleSeconds = 60;
+
+void start_for_client() noexcept;
+
+void on_retired() noexcept {
+  serving.listeners.notify_by_signal(arming_signal());
+  // Who came before the signal was armed.
+  if (serving.listeners.client_is_waiting()) start_for_client();
+}
+
+void start_service(unsigned idle_seconds) noexcept {
+  if (!serving.listeners.any() || serving.service.is_running()) return;
+  // A connection is our thread's business from now on.
+  serving.listeners.notify_by_signal(0);
+  if (serving.service.start(
+          {.listeners = &serving.listeners,
+           .create_thread = reinterpret_cast<decltype(&pthread_create)>(hooks::real::pthread_create),
+           .make_site = make_service_site,
+           .idle_seconds = idle_seconds,
+           .on_retired = on_retired,
+           .keep_stderr = logs_to_stderr(),
+           .filters_at_load = served().filters_at_load})) {
+    safe::count(safe::counters.service_starts);
+    return;
+  }
+  safe::count(safe::counters.service_start_failures);
+  log(LogLevel::kError, {"cannot start the thread that serves: ", serving.service.last_problem()});
+  serving.listeners.notify_by_signal(arming_signal());
+}
+
+void start_for_client() noexcept {
+  if (serving.paused) {
+    serving.rung = true;
+    return;
+  }
+  // Nobody would hear the next one.
+  start_service(arming_signal() != 0 ? kIdleSeconds : 0);
+}
+
+// The program wants the signal for itself. Without another one only a thread can hear clients.
+void on_wake_signal_moved() noexcept {
+  if (serving.service.is_running() || !is_own_process()) return;
+  serving.listeners.notify_by_signal(arming_signal());
+  if (wake_signal() != 0) return;
+  safe::events.is_deferred.store(true, std::memory_order_relaxed);
+  safe::HeapRecorder::look_soon();
+}
+
+service::Remote look_for_token() {
+  serving.token.clear();
+  if (safe::settings.allow_remote.load(std::memory_order_relaxed) == 0) return service::Remote::kForbidden;
+  service::ProblemText problem;
+  if (service::read_token(safe::settings.token_file.load(std::memory_order_relaxed), &serving.token,
+                          &problem))
+    return service::Remote::kAllowed;
+  safe::report_setting("PROFAGENT_TOKEN_FILE", problem.c_str());
+  log(LogLevel::kError, {"PROFAGENT_TOKEN_FILE ", problem.view(), "; remote clients are not served"});
+  return service::Remote::kLacksToken;
+}
+
+void open_listeners() noexcept {
+  utsname host{};
+  uname(&host);
+  const service::AddressFacts facts{
+      .pid = safe::sys::getpid(),
+      .uid = static_cast<uid_t>(safe::sys::call(SYS_geteuid)),
+      .executable = served().program.name,
+      .host = host.nodename,
+      .unix_time = static_cast<std::uint64_t>(safe::now_by(CLOCK_REALTIME) / safe::kNanosPerSecond),
+      .counter = serving.forks,
+      .runtime_dir = served().runtime_dir,
+      .remote = look_for_token(),
+  };
+  service::AddressList addresses;
+  service::ProblemText problems;
+  service::parse_addresses(safe::settings.addr.load(std::memory_order_relaxed), facts, &addresses, &problems);
+  if (!problems.empty()) {
+    safe::report_setting("PROFAGENT_ADDR", problems.c_str());
+    log(LogLevel::kError, {"PROFAGENT_ADDR: ", problems.view()});
+  }
+  serving.listeners.open(addresses, facts.pid);
+  if (!serving.listeners.problems().empty()) log(LogLevel::kError, {serving.listeners.problems()});
+  for (const service::Listener& listener : serving.listeners.all()) {
+    if (listener.is_wake_up) continue;
+    service::FixedText<160> address;
+    service::describe(listener.address, &address);
+    log(LogLevel::kInfo, {"serving on ", address.view()});
+  }
+  if (!serving.listeners.any()) return;
+  if (serving.forks == 0) watch_for_clients(start_for_client, on_wake_signal_moved);
+  serving.listeners.notify_by_signal(arming_signal());
+  // Who came before the signal was armed.
+  if (serving.listeners.client_is_waiting()) wake_now();
+}
+
+void do_deferred() noexcept {
+  if (serving.reopen.exchange(false)) {
+    open_listeners();
+    // Who forks and goes on without a thread is woken by the signal, if there is one.
+    if (wake_signal() != 0) return;
+  }
+  start_for_client();
+}
+
+void on_thread_created() noexcept {
+  // A child of fork() that has not allocated yet.
+  if (serving.reopen.exchange(false)) open_listeners();
+  start_service(0);
+}
+
+void on_rights_will_change() noexcept {
+  if (!serving.service.is_running() || !is_own_process() || serving.service.is_this_thread()) return;
+  serving.paused = serving.service.stop_and_join();
+  if (!serving.paused) return log(LogLevel::kError, {"our thread did not end before a change of rights"});
+  // Before the change: afterwards a system call of ours may be forbidden.
+  serving.listeners.notify_by_signal(arming_signal());
+  if (serving.listeners.client_is_waiting()) serving.rung = true;
+}
+
+// Nor does a client's signal come to threads under a filter.
+void on_filter_will_come() noexcept {
+  on_rights_will_change();
+  if (!is_own_process() || serving.service.is_this_thread()) return;
+  serving.listeners.notify_by_signal(0);
+  stop_trying();
+  serving.is_deaf = true;
+}
+
+void on_rights_changed() noexcept {
+  const bool may_ask = safe::may_ask_kernel();
+  if (may_ask && !safe::events.any_is_filtered.load() && serving.is_deaf.exchange(false)) {
+    // The filter was refused.
+    serving.listeners.notify_by_signal(wake_signal());
+    if (serving.listeners.client_is_waiting()) serving.rung = true;
+  }
+  if (serving.paused.exchange(false)) {
+    // Not at once: the next such call often follows.
+    safe::events.is_deferred.store(true, std::memory_order_relaxed);
+    safe::HeapRecorder::look_soon();
+  }
+  // No system call under a filter, which may just have forbidden it.
+  if (may_ask && serving.rung.exchange(false)) wake_now();
+}
+
+}  // namespace
+
+bool begin_serving(const Served& what) noexcept {
+  serving.served = &what;
+  open_listeners();
+  if (!serving.listeners.any()) return false;
+  safe::events.deferred.store(do_deferred, std::memory_order_release);
+  safe::events.rights_will_change.store(on_rights_will_change, std::memory_order_release);
+  safe::events.rights_changed.store(on_rights_changed, std::memory_order_release);
+  safe::events.filter_will_come.store(on_filter_will_come, std::memory_order_release);
+  safe::events.thread_created.store(on_thread_created, std::memory_order_release);
+  return true;
+}
+
+void forget_serving_after_fork() noexcept {
+  serving.service.forget_after_fork();
+  forget_clients_after_fork();
+  // Under a filter they stay open.
+  if (safe::may_ask_kernel()) serving.listeners.close_all();
+  serving.paused = false;
+  serving.rung = false;
+  serving.is_deaf = false;
+  ++serving.forks;
+}
+
+void serve_anew_after_fork() noexcept {
+  serving.reopen = true;
+  safe::events.is_deferred.store(true, std::memory_order_relaxed);
+  safe::HeapRecorder::look_soon();
+}
+
+void end_serving() noexcept {
+  serving.listeners.unlink_files();
+}
+
+}  // namespace profagent
