@@ -99,7 +99,7 @@ void on_fork_child() noexcept {
   forget_serving_after_fork();
   safe::events.process = safe::sys::getpid();
   // The others under a filter are gone.
-  safe::events.any_is_filtered = !safe::may_ask_kernel();
+  safe::events.any_is_filtered = safe::may_ask_kernel() ? 0 : 1;
   if (serves) serve_anew_after_fork();
 }
 
@@ -140,7 +140,7 @@ safe::ClockFunction find_clock() noexcept {
   safe::events.process = safe::sys::getpid();
   served.started_at = safe::now_by(CLOCK_REALTIME) / safe::kNanosPerSecond;
   if (!begin_serving(served)) return;
-  safe::threads.let_waiters_claim(true);
+  safe::threads.let_waiters_claim();
   pthread_atfork(nullptr, nullptr, on_fork_child);
 }
 

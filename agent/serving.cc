@@ -1,12 +1,14 @@
 #include "agent/serving.h"
 
 #include <atomic>
+#include <ctime>
 #include <string>
 
 #include <pthread.h>
 #include <sys/utsname.h>
 
 #include "agent/follow_settings.h"
+#include "agent/gate.h"
 #include "agent/log.h"
 #include "agent/safe/clock.h"
 #include "agent/safe/counters.h"
@@ -32,9 +34,11 @@ struct Serving {
   service::Service service;
   service::Token token;
   std::uint64_t forks = 0;
-  std::atomic<bool> reopen{false};   // a fork child that has not opened its own listeners yet
-  std::atomic<bool> paused{false};   // our thread was ended for a change of rights
-  std::atomic<bool> rung{false};     // meanwhile a client has come
+  std::atomic<bool> reopen{false};  // a fork child that has not opened its own listeners yet
+  Gate starting;                    // for who starts our thread, or whatever asks the kernel for it
+  std::atomic<bool> wanted{
+      false};                     // our thread, which was ended for a change of rights or had to wait for it
+  std::atomic<bool> rung{false};  // meanwhile a client has come
   std::atomic<bool> is_deaf{false};  // no signal tells of clients: a filter was about to come
 };
 
@@ -70,7 +74,13 @@ bool is_own_process() {
 
 // By which clients are heard without a thread. Any thread may get a signal, and one under a filter must not.
 int arming_signal() {
-  return safe::events.any_is_filtered.load() ? 0 : wake_signal();
+  return safe::events.any_is_filtered.load() != 0 ? 0 : wake_signal();
+}
+
+// Also beside a filter that is about to come: who installs it says so before he disarms, and we look again.
+void arm() noexcept {
+  serving.listeners.notify_by_signal(arming_signal());
+  if (safe::events.any_is_filtered.load() != 0) serving.listeners.notify_by_signal(0);
 }
 
 // Nobody has asked for a while: a program that has no other threads gets rid of ours.
@@ -79,13 +89,13 @@ constexpr unsigned kIdleSeconds = 60;
 void start_for_client() noexcept;
 
 void on_retired() noexcept {
-  serving.listeners.notify_by_signal(arming_signal());
+  arm();
   // Who came before the signal was armed.
   if (serving.listeners.client_is_waiting()) start_for_client();
 }
 
-void start_service(unsigned idle_seconds) noexcept {
-  if (!serving.listeners.any() || serving.service.is_running()) return;
+void start_inside(unsigned idle_seconds) noexcept {
+  if (serving.service.is_running()) return;
   // A connection is our thread's business from now on.
   serving.listeners.notify_by_signal(0);
   if (serving.service.start(
@@ -101,22 +111,33 @@ void start_service(unsigned idle_seconds) noexcept {
   }
   safe::count(safe::counters.service_start_failures);
   log(LogLevel::kError, {"cannot start the thread that serves: ", serving.service.last_problem()});
-  serving.listeners.notify_by_signal(arming_signal());
+  arm();
+}
+
+// False: not while rights change. Who changes them sees to it afterwards, as `wanted` is set before the gate
+// is tried, and looked at after it was opened (both sequentially consistent).
+bool start_service(unsigned idle_seconds) noexcept {
+  if (!serving.listeners.any() || serving.service.is_running()) return true;
+  // A handler of the program's that changes rights would wait for what it interrupts.
+  const safe::sys::SignalsBlocked until_done;
+  serving.wanted = true;
+  if (!serving.starting.enter()) return false;
+  serving.wanted = false;
+  start_inside(idle_seconds);
+  serving.starting.leave();
+  return true;
 }
 
 void start_for_client() noexcept {
-  if (serving.paused) {
-    serving.rung = true;
-    return;
-  }
-  // Nobody would hear the next one.
-  start_service(arming_signal() != 0 ? kIdleSeconds : 0);
+  serving.rung = true;
+  // Without a signal nobody would hear the next one.
+  if (start_service(arming_signal() != 0 ? kIdleSeconds : 0)) serving.rung = false;
 }
 
 // The program wants the signal for itself. Without another one only a thread can hear clients.
 void on_wake_signal_moved() noexcept {
   if (serving.service.is_running() || !is_own_process()) return;
-  serving.listeners.notify_by_signal(arming_signal());
+  arm();
   if (wake_signal() != 0) return;
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
   safe::HeapRecorder::look_soon();
@@ -164,7 +185,7 @@ void open_listeners() noexcept {
   }
   if (!serving.listeners.any()) return;
   if (serving.forks == 0) watch_for_clients(start_for_client, on_wake_signal_moved);
-  serving.listeners.notify_by_signal(arming_signal());
+  arm();
   // Who came before the signal was armed.
   if (serving.listeners.client_is_waiting()) wake_now();
 }
@@ -181,35 +202,72 @@ void do_deferred() noexcept {
 void on_thread_created() noexcept {
   // A child of fork() that has not allocated yet.
   if (serving.reopen.exchange(false)) open_listeners();
-  start_service(0);
+  static_cast<void>(start_service(0));
+}
+
+// They are in there for as long as it takes to make a thread.
+bool wait_until_nobody_starts() noexcept {
+  constexpr int kNaps = 50'000;
+  constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 50'000};
+  for (int i = 0; i < kNaps; ++i) {
+    if (serving.starting.is_empty()) return true;
+    safe::sys::call(SYS_nanosleep, safe::sys::address_of(&kNap), 0);
+  }
+  return false;
+}
+
+// False for those who change nothing of ours.
+bool keep_our_thread_out() noexcept {
+  if (!is_own_process() || serving.service.is_this_thread()) return false;
+  ++safe::thread_state.keeps_agent_out;
+  serving.starting.shut();
+  const bool is_empty = wait_until_nobody_starts();
+  const bool was_running = serving.service.is_running();
+  const bool is_gone = serving.service.stop_and_join();
+  if (!is_gone || !is_empty) log(LogLevel::kError, {"our thread did not end before a change of rights"});
+  if (!is_gone) serving.service.go_on();
+  if (!was_running || !is_gone) return true;
+  serving.wanted = true;
+  // Before the change: afterwards a system call of ours may be forbidden.
+  arm();
+  if (serving.listeners.client_is_waiting()) serving.rung = true;
+  return true;
 }
 
 void on_rights_will_change() noexcept {
-  if (!serving.service.is_running() || !is_own_process() || serving.service.is_this_thread()) return;
-  serving.paused = serving.service.stop_and_join();
-  if (!serving.paused) return log(LogLevel::kError, {"our thread did not end before a change of rights"});
-  // Before the change: afterwards a system call of ours may be forbidden.
-  serving.listeners.notify_by_signal(arming_signal());
-  if (serving.listeners.client_is_waiting()) serving.rung = true;
+  static_cast<void>(keep_our_thread_out());
+}
+
+// From under a filter. Our thread looks by itself whether it is to end, now that some thread is filtered.
+void on_filter_will_come_for_all() noexcept {
+  constexpr safe::Nanos kPatience = 5 * safe::kNanosPerSecond;
+  ++safe::thread_state.keeps_agent_out;
+  serving.starting.shut();
+  safe::spin_until([] { return serving.starting.is_empty(); }, kPatience);
+  if (!serving.service.is_running()) return;
+  serving.service.stop_by_memory();
+  serving.wanted = true;
 }
 
 // Nor does a client's signal come to threads under a filter.
 void on_filter_will_come() noexcept {
-  on_rights_will_change();
-  if (!is_own_process() || serving.service.is_this_thread()) return;
+  if (!keep_our_thread_out()) return;
   serving.listeners.notify_by_signal(0);
   stop_trying();
   serving.is_deaf = true;
 }
 
 void on_rights_changed() noexcept {
+  if (safe::thread_state.keeps_agent_out == 0) return;
+  --safe::thread_state.keeps_agent_out;
   const bool may_ask = safe::may_ask_kernel();
-  if (may_ask && !safe::events.any_is_filtered.load() && serving.is_deaf.exchange(false)) {
-    // The filter was refused.
-    serving.listeners.notify_by_signal(wake_signal());
+  if (may_ask && safe::events.any_is_filtered.load() == 0 && serving.is_deaf.exchange(false)) {
+    // The filter was refused. Our thread is not there: its connections are none of the signal's business.
+    arm();
     if (serving.listeners.client_is_waiting()) serving.rung = true;
   }
-  if (serving.paused.exchange(false)) {
+  serving.starting.open();
+  if (serving.wanted.exchange(false)) {
     // Not at once: the next such call often follows.
     safe::events.is_deferred.store(true, std::memory_order_relaxed);
     safe::HeapRecorder::look_soon();
@@ -228,6 +286,7 @@ bool begin_serving(const Served& what) noexcept {
   safe::events.rights_will_change.store(on_rights_will_change, std::memory_order_release);
   safe::events.rights_changed.store(on_rights_changed, std::memory_order_release);
   safe::events.filter_will_come.store(on_filter_will_come, std::memory_order_release);
+  safe::events.filter_will_come_for_all.store(on_filter_will_come_for_all, std::memory_order_release);
   safe::events.thread_created.store(on_thread_created, std::memory_order_release);
   return true;
 }
@@ -237,7 +296,9 @@ void forget_serving_after_fork() noexcept {
   forget_clients_after_fork();
   // Under a filter they stay open.
   if (safe::may_ask_kernel()) serving.listeners.close_all();
-  serving.paused = false;
+  serving.starting.reset();
+  safe::thread_state.keeps_agent_out = 0;
+  serving.wanted = false;
   serving.rung = false;
   serving.is_deaf = false;
   ++serving.forks;

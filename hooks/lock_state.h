@@ -20,6 +20,7 @@ constexpr int kType = 3;
 constexpr int kRobust = 16;
 constexpr int kInherits = 32;
 constexpr int kShared = 128;
+constexpr int kNeverElided = 512;  // said by whoever asked for PTHREAD_MUTEX_NORMAL
 }  // namespace mutex_bits
 
 // Somebody has it, perhaps the calling thread.
@@ -27,9 +28,9 @@ constexpr int kShared = 128;
   return !safe::equals<0>(mutex->__data.__lock);
 }
 
-// Neither the kernel nor priorities nor other processes have a part in it.
+// Neither the kernel nor priorities nor other processes nor hardware transactions have a part in it.
 [[nodiscard]] inline bool is_plain(const pthread_mutex_t* mutex) noexcept {
-  return (mutex->__data.__kind & ~mutex_bits::kType) == 0;
+  return (mutex->__data.__kind & ~(mutex_bits::kType | mutex_bits::kNeverElided)) == 0;
 }
 // Whether a failed try costs no more than itself.
 [[nodiscard]] inline bool may_be_tried_again(const pthread_mutex_t* mutex) noexcept {

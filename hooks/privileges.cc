@@ -5,7 +5,6 @@
 #include <linux/seccomp.h>
 #include <sys/types.h>
 
-#include "agent/safe/clock.h"
 #include "hooks/export.h"
 #include "hooks/real.h"
 #include "hooks/rights.h"
@@ -110,11 +109,7 @@ int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigne
   if (option == PR_SET_SECCOMP)
     return installing_filter(a == SECCOMP_MODE_STRICT ? Filter::kStrict : Filter::kOfThread, call,
                              [](int result) { return result != 0; });
-  // The vDSO's clock would be a fault.
-  if (option == PR_SET_TSC && a == PR_TSC_SIGSEGV) {
-    safe::set_clock_function(nullptr);
-    safe::allow_ticks(false);
-  }
+  on_prctl(option, a);
   if (!changes_rights(option)) return call();
   return without_our_thread(call);
 }

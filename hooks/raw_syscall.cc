@@ -16,8 +16,10 @@ namespace profagent::hooks {
 namespace {
 
 bool is_wait(int futex_operation) {
+  constexpr int kLockPi2 = 13;  // FUTEX_LOCK_PI2, Linux 5.14
   const int command = futex_operation & FUTEX_CMD_MASK;
-  return command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET || command == FUTEX_LOCK_PI;
+  return command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET || command == FUTEX_WAIT_REQUEUE_PI ||
+         command == FUTEX_LOCK_PI || command == kLockPi2;
 }
 
 // The seventh argument, where there is one, lies above the return address of a function with a frame pointer.
@@ -37,7 +39,10 @@ extern "C" {
   if (number == SYS_seccomp || number == SYS_prctl) {
     const auto call = [=] { return real::syscall(number, a, b, c, d, e, f); };
     const bool by_prctl = number == SYS_prctl;
-    if (by_prctl && a != PR_SET_SECCOMP) return call();
+    if (by_prctl && a != PR_SET_SECCOMP) {
+      on_prctl(static_cast<int>(a), static_cast<unsigned long>(b));
+      return call();
+    }
     const long mode = by_prctl ? b : a;
     const long strict = by_prctl ? SECCOMP_MODE_STRICT : SECCOMP_SET_MODE_STRICT;
     const long filter = by_prctl ? SECCOMP_MODE_FILTER : SECCOMP_SET_MODE_FILTER;

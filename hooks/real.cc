@@ -44,6 +44,10 @@ bool acts_for_libc(const Definition& definition, const link_map* libc) {
          safe::find_function(*definition.object, "__sanitizer_print_stack_trace") != nullptr;
 }
 
+bool come_together(const char* lock, const char* its_try) {
+  return next_definition(lock, false).object == next_definition(its_try, false).object;
+}
+
 // A store that another thread's call may overlap: it sees the stub or the function, and both are right.
 template <typename Function>
 void set(Function& pointer, void* found, Function fallback) {
@@ -54,6 +58,10 @@ void set(Function& pointer, void* found, Function fallback) {
 }  // namespace
 
 namespace real {
+
+int have_no_unit(sem_t* /*semaphore*/) noexcept {
+  return -1;
+}
 
 #define PROFAGENT_HOOK(name, result, parameters, arguments, fallback) \
   constinit std::add_pointer_t<result parameters> name = resolve_then_##name;
@@ -70,6 +78,8 @@ int attempt_after_resolving(pthread_mutex_t* mutex) {
 }  // namespace
 
 constinit std::add_pointer_t<int(pthread_mutex_t*)> attempt_mutex = attempt_after_resolving;
+constinit Tries may_try;
+constinit std::add_pointer_t<int(sem_t*)> attempt_unit = have_no_unit;
 
 void resolve() noexcept {
   const link_map* libc = safe::find_definer(safe::first_object(), "gnu_get_libc_version");
@@ -86,9 +96,13 @@ void resolve() noexcept {
   }
 #include "hooks/table.def"
 #undef PROFAGENT_HOOK
-  const bool is_whole = next_definition("pthread_mutex_lock", false).object ==
-                        next_definition("pthread_mutex_trylock", false).object;
-  set(attempt_mutex, nullptr, is_whole ? pthread_mutex_trylock : pthread_mutex_lock);
+  set(attempt_mutex, nullptr,
+      come_together("pthread_mutex_lock", "pthread_mutex_trylock") ? pthread_mutex_trylock
+                                                                   : pthread_mutex_lock);
+  may_try.rdlock = come_together("pthread_rwlock_rdlock", "pthread_rwlock_tryrdlock");
+  may_try.wrlock = come_together("pthread_rwlock_wrlock", "pthread_rwlock_trywrlock");
+  may_try.mtx = come_together("mtx_lock", "mtx_trylock");
+  set(attempt_unit, nullptr, come_together("sem_wait", "sem_trywait") ? sem_trywait : have_no_unit);
 }
 
 }  // namespace real

@@ -4,6 +4,7 @@
 // of start-up to get wrong: the first call, whoever makes it, resolves the table once, without allocating.
 #pragma once
 
+#include <atomic>
 #include <csignal>
 #include <cstddef>
 #include <type_traits>
@@ -31,6 +32,17 @@ namespace profagent::hooks::real {
 // What a mutex is tried with: pthread_mutex_trylock(), but where a library before libc has the lock and not
 // the try, its pthread_mutex_lock(). It would not know of what a try has taken.
 [[gnu::visibility("hidden")]] extern constinit std::add_pointer_t<int(pthread_mutex_t*)> attempt_mutex;
+
+// The same of other locks: whether they may be tried. False before resolve().
+struct Tries {
+  std::atomic<bool> rdlock{false};
+  std::atomic<bool> wrlock{false};
+  std::atomic<bool> mtx{false};
+};
+[[gnu::visibility("hidden")]] extern constinit Tries may_try;
+// sem_trywait(), or this one.
+int have_no_unit(sem_t* semaphore) noexcept;
+[[gnu::visibility("hidden")]] extern constinit std::add_pointer_t<int(sem_t*)> attempt_unit;
 
 // Any thread; cheap after the first time.
 void resolve() noexcept;

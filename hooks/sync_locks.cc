@@ -1,5 +1,5 @@
-// Mutexes and read-write locks. One that is free costs a look at two words, and so does an unlock that nobody
-// waits for.
+// Mutexes and read-write locks. A mutex that is free costs a look at two words, an unlock that nobody waits
+// for a look at one.
 #include <cerrno>
 
 #include <threads.h>
@@ -63,8 +63,11 @@ bool is_valid(const timespec* until, clockid_t clock = CLOCK_REALTIME) {
   return hooks::is_valid(clock) && (until == nullptr || hooks::is_valid(*until));
 }
 
-template <auto& real, auto& real_try, typename... Arguments>
+// There is no telling from outside whether one is free for the caller, so each is tried.
+template <auto& real, auto& real_try, auto& may_try, typename... Arguments>
 [[gnu::always_inline]] inline int lock_rwlock(pthread_rwlock_t* lock, Arguments... arguments) {
+  if (!safe::is_set(may_try)) [[unlikely]]
+    return real(lock, arguments...);
   if (const int tried = real_try(lock); tried != EBUSY) return tried;
   return wait_for_lock<WaitKind::kRwlock, real, real_try, EBUSY>(lock, arguments...);
 }
@@ -146,36 +149,40 @@ int __pthread_mutex_unlock(pthread_mutex_t* mutex) {
 
 PROFAGENT_EXPORT(pthread_rwlock_rdlock)
 int pthread_rwlock_rdlock(pthread_rwlock_t* lock) {
-  return lock_rwlock<real::pthread_rwlock_rdlock, real::pthread_rwlock_tryrdlock>(lock);
+  return lock_rwlock<real::pthread_rwlock_rdlock, real::pthread_rwlock_tryrdlock, real::may_try.rdlock>(lock);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_timedrdlock)
 int pthread_rwlock_timedrdlock(pthread_rwlock_t* lock, const timespec* until) {
   if (!is_valid(until)) return real::pthread_rwlock_timedrdlock(lock, until);
-  return lock_rwlock<real::pthread_rwlock_timedrdlock, real::pthread_rwlock_tryrdlock>(lock, until);
+  return lock_rwlock<real::pthread_rwlock_timedrdlock, real::pthread_rwlock_tryrdlock, real::may_try.rdlock>(
+      lock, until);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_clockrdlock)
 int pthread_rwlock_clockrdlock(pthread_rwlock_t* lock, clockid_t clock, const timespec* until) {
   if (!is_valid(until, clock)) return real::pthread_rwlock_clockrdlock(lock, clock, until);
-  return lock_rwlock<real::pthread_rwlock_clockrdlock, real::pthread_rwlock_tryrdlock>(lock, clock, until);
+  return lock_rwlock<real::pthread_rwlock_clockrdlock, real::pthread_rwlock_tryrdlock, real::may_try.rdlock>(
+      lock, clock, until);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_wrlock)
 int pthread_rwlock_wrlock(pthread_rwlock_t* lock) {
-  return lock_rwlock<real::pthread_rwlock_wrlock, real::pthread_rwlock_trywrlock>(lock);
+  return lock_rwlock<real::pthread_rwlock_wrlock, real::pthread_rwlock_trywrlock, real::may_try.wrlock>(lock);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_timedwrlock)
 int pthread_rwlock_timedwrlock(pthread_rwlock_t* lock, const timespec* until) {
   if (!is_valid(until)) return real::pthread_rwlock_timedwrlock(lock, until);
-  return lock_rwlock<real::pthread_rwlock_timedwrlock, real::pthread_rwlock_trywrlock>(lock, until);
+  return lock_rwlock<real::pthread_rwlock_timedwrlock, real::pthread_rwlock_trywrlock, real::may_try.wrlock>(
+      lock, until);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_clockwrlock)
 int pthread_rwlock_clockwrlock(pthread_rwlock_t* lock, clockid_t clock, const timespec* until) {
   if (!is_valid(until, clock)) return real::pthread_rwlock_clockwrlock(lock, clock, until);
-  return lock_rwlock<real::pthread_rwlock_clockwrlock, real::pthread_rwlock_trywrlock>(lock, clock, until);
+  return lock_rwlock<real::pthread_rwlock_clockwrlock, real::pthread_rwlock_trywrlock, real::may_try.wrlock>(
+      lock, clock, until);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_unlock)
@@ -185,12 +192,12 @@ int pthread_rwlock_unlock(pthread_rwlock_t* lock) {
 
 PROFAGENT_EXPORT(__pthread_rwlock_rdlock)
 int __pthread_rwlock_rdlock(pthread_rwlock_t* lock) {
-  return lock_rwlock<real::pthread_rwlock_rdlock, real::pthread_rwlock_tryrdlock>(lock);
+  return lock_rwlock<real::pthread_rwlock_rdlock, real::pthread_rwlock_tryrdlock, real::may_try.rdlock>(lock);
 }
 
 PROFAGENT_EXPORT(__pthread_rwlock_wrlock)
 int __pthread_rwlock_wrlock(pthread_rwlock_t* lock) {
-  return lock_rwlock<real::pthread_rwlock_wrlock, real::pthread_rwlock_trywrlock>(lock);
+  return lock_rwlock<real::pthread_rwlock_wrlock, real::pthread_rwlock_trywrlock, real::may_try.wrlock>(lock);
 }
 
 PROFAGENT_EXPORT(__pthread_rwlock_unlock)
@@ -204,10 +211,12 @@ int __pthread_rwlock_unlock(pthread_rwlock_t* lock) {
 namespace watched {
 
 int mtx_lock(mtx_t* mutex) {
+  if (!safe::is_set(real::may_try.mtx)) return real::mtx_lock(mutex);
   return lock_mutex<real::mtx_lock, real::mtx_trylock, thrd_busy>(mutex);
 }
 
 int mtx_timedlock(mtx_t* mutex, const timespec* until) {
+  if (!safe::is_set(real::may_try.mtx)) return real::mtx_timedlock(mutex, until);
   return lock_mutex<real::mtx_timedlock, real::mtx_trylock, thrd_busy>(mutex, until);
 }
 

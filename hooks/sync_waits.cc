@@ -22,24 +22,27 @@ namespace {
 bool takes_unit(sem_t* semaphore) {
   pthread_testcancel();
   const int saved_errno = errno;
-  if (real::sem_trywait(semaphore) == 0) return true;
+  if (real::attempt_unit(semaphore) == 0) return true;
   errno = saved_errno;
   return false;
 }
 
-bool may_try() {
+bool is_valid_time() {
   return true;
 }
-bool may_try(const timespec* until) {
+bool is_valid_time(const timespec* until) {
   return is_valid(*until);
 }
-bool may_try(clockid_t clock, const timespec* until) {
+bool is_valid_time(clockid_t clock, const timespec* until) {
   return is_valid(clock) && is_valid(*until);
 }
 
 template <auto& real, typename... Arguments>
 [[gnu::noinline]] int take_or_wait_for_unit(sem_t* semaphore, Arguments... arguments) {
-  if (safe::contention_recorder.is_timing() && may_try(arguments...) && takes_unit(semaphore)) return 0;
+  if (safe::contention_recorder.is_timing() && is_valid_time(arguments...) && takes_unit(semaphore)) return 0;
+  // Not because there is none.
+  if (real::attempt_unit == real::have_no_unit && has_units(semaphore)) [[unlikely]]
+    return real(semaphore, arguments...);
   return wait_in<WaitKind::kSemaphore, real, Entered::kWhileHoldersAreTold>(
       static_cast<const void*>(semaphore), semaphore, arguments...);
 }

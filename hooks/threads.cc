@@ -107,13 +107,17 @@ Creation prepare(AnyRoutine start, void* argument, const safe::StartFrame& calle
   const bool is_sampled = !is_filtered && safe::cpu_recorder.is_running() &&
                           safe::cpu_timers.find(safe::sys::gettid()) != nullptr;
   if (creation.is_recorded) creation.creator = safe::creation_recorder.find_creator(caller);
-  if (creation.is_recorded || is_sampled || is_filtered) creation.birth = take_birth();
+  // Its own filter is what the new thread inherits; one for all may still be refused.
+  const bool inherits = safe::thread_state.is_filtered;
+  if (creation.is_recorded || is_sampled || inherits) creation.birth = take_birth();
+  // It will not know of the filter; to be safe all do.
+  if (inherits && creation.birth == nullptr) safe::events.all_are_filtered.fetch_add(1);
   if (creation.birth != nullptr) {
     creation.birth->start = start;
     creation.birth->argument = argument;
     creation.birth->is_recorded = creation.is_recorded;
     creation.birth->is_sampled = is_sampled;
-    creation.birth->is_filtered = is_filtered;
+    creation.birth->is_filtered = inherits;
     creation.birth->creator = creation.creator;
   }
   return creation;

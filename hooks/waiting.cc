@@ -47,7 +47,8 @@ WaitBegin begin_wait(const safe::Wait& wait, Entered entered) noexcept {
   const safe::SafeSection keeps_errno;
   WaitBegin begin;
   publish(begin, wait);
-  const bool is_told = entered == Entered::kWhileHoldersAreTold && contention_recorder.is_telling_holders();
+  const bool is_told = entered == Entered::kWhileHoldersAreTold && contention_recorder.is_telling_holders() &&
+                       safe::may_read_clock();
   if (is_told || (contention_recorder.is_timing() && safe::may_ask_kernel()))
     begin.at = safe::ContentionRecorder::now();
   if (is_told) enter(begin, safe::LockWaiters::wakeable(wait.object), begin.at);
@@ -57,7 +58,7 @@ WaitBegin begin_wait(const safe::Wait& wait, Entered entered) noexcept {
 WaitBegin begin_lock_wait(const safe::Wait& wait, bool may_be_tried_again) noexcept {
   const safe::SafeSection keeps_errno;
   WaitBegin begin;
-  if (contention_recorder.is_watching_locks() || contention_recorder.is_timing())
+  if ((contention_recorder.is_watching_locks() || contention_recorder.is_timing()) && safe::may_read_clock())
     begin.at = safe::ContentionRecorder::now();
   publish(begin, wait);
   if (begin.at == 0) return begin;
@@ -107,7 +108,7 @@ void end_wait(WaitBegin& begin, const safe::Wait& wait, bool waited) noexcept {
 }
 
 safe::Charge before_unlock(const safe::Wait& unlock) noexcept {
-  if (!contention_recorder.is_watching_locks()) return {};
+  if (!contention_recorder.is_watching_locks() || !safe::may_read_clock()) return {};
   return contention_recorder.before_unlock(unlock);
 }
 
@@ -117,7 +118,7 @@ void record_unlock(const safe::Wait& unlock, const safe::Charge& charge) noexcep
 }
 
 void record_wake(const safe::Wait& wake) noexcept {
-  safe::ContentionRecorder::on_wake(wake);
+  if (safe::may_read_clock()) safe::ContentionRecorder::on_wake(wake);
 }
 
 }  // namespace profagent::hooks

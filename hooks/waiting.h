@@ -71,7 +71,10 @@ template <safe::WaitKind kind, auto& real, Entered entered, auto& call, typename
   const safe::Wait wait{kind, object, reinterpret_cast<safe::Pc>(real), safe::caller_frame()};
   WaitBegin begin = begin_wait(wait, entered);
   const auto result = call(arguments...);
-  end_wait(begin, wait, true);
+  bool waited = true;
+  // The word had another value.
+  if constexpr (kind == safe::WaitKind::kFutex) waited = result != -1 || errno != EAGAIN;
+  end_wait(begin, wait, waited);
   return result;
 }
 

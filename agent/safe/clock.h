@@ -32,11 +32,35 @@ void allow_ticks(bool allowed) noexcept;
   return static_cast<double>(nanos) / static_cast<double>(kNanosPerSecond);
 }
 
+// Before a system call filter comes, on a thread that may still ask the kernel: finds out for
+// is_clock_free().
+void find_whether_clock_asks() noexcept;
+// Whether monotonic_now() is known to need no system call.
+[[nodiscard]] bool is_clock_free() noexcept;
+
 // ns since whatever the clock counts from; CLOCK_REALTIME: since 1970.
 [[nodiscard]] Nanos now_by(clockid_t clock) noexcept;
 // For durations.
 [[nodiscard]] inline Nanos monotonic_now() noexcept {
   return now_by(CLOCK_MONOTONIC);
+}
+
+// Without the kernel, on a thread that may not ask it: looks until `condition` holds; false when that took
+// longer than `patience`. Where there is no clock either, about that long on processors with a short `pause`,
+// and up to twenty times as long on others.
+template <typename Condition>
+bool spin_until(Condition condition, Nanos patience) noexcept {
+  constexpr Nanos kShortestPause = 3;
+  const bool has_clock = is_clock_free();
+  const Nanos end = has_clock ? monotonic_now() + patience : patience / kShortestPause;
+  for (Nanos pauses = 0; !condition(); ++pauses) {
+    if ((has_clock ? monotonic_now() : pauses) > end) return false;
+    __builtin_ia32_pause();
+  }
+  return true;
+}
+inline void spin(Nanos length) noexcept {
+  static_cast<void>(spin_until([] { return false; }, length));
 }
 
 }  // namespace profagent::safe

@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include "agent/safe/clock.h"
 #include "agent/safe/thread_state.h"
 
 namespace profagent::safe {
@@ -21,6 +22,9 @@ struct Events {
   std::atomic<EventHandler> rights_changed{nullptr};
   // In place of the first of them when the right to make system calls is to change.
   std::atomic<EventHandler> filter_will_come{nullptr};
+  // The same on a thread that is under a filter already, for one that all others will get: nothing may be
+  // asked.
+  std::atomic<EventHandler> filter_will_come_for_all{nullptr};
   // The program wants the signal for itself that tells us of clients: we leave it before the program gets it.
   std::atomic<int> wake_signal{0};  // 0: none
   std::atomic<EventHandler> wake_signal_wanted{nullptr};
@@ -30,10 +34,11 @@ struct Events {
   std::atomic<bool> is_deferred{false};
   // Whom all this is about; not the child of a vfork(), which has the same memory. 0: not known yet.
   std::atomic<pid_t> process{0};
-  // The program has put all its threads under a system call filter at once.
-  std::atomic<bool> all_are_filtered{false};
+  // The program has put all its threads under a system call filter at once, or is about to. Counted, as one
+  // that is refused must not take back another's.
+  std::atomic<int> all_are_filtered{0};
   // Some thread is, or was: no signal may be sent to the process, which any thread may get.
-  std::atomic<bool> any_is_filtered{false};
+  std::atomic<int> any_is_filtered{0};
 };
 
 extern constinit Events events;
@@ -45,7 +50,12 @@ inline void raise(const std::atomic<EventHandler>& event) noexcept {
 // Whether this thread may do what asks the kernel for more than the program does: our thread is not started
 // from under a filter that the program has installed, which may end the process for it.
 inline bool may_ask_kernel() noexcept {
-  return !thread_state.is_filtered && !events.all_are_filtered.load(std::memory_order_relaxed);
+  return !thread_state.is_filtered && events.all_are_filtered.load(std::memory_order_relaxed) == 0;
+}
+
+// Whether it may read the clock for us.
+inline bool may_read_clock() noexcept {
+  return may_ask_kernel() || is_clock_free();
 }
 
 }  // namespace profagent::safe

@@ -62,13 +62,13 @@ std::uint64_t HeapRecorder::wants(std::size_t size) noexcept {
     thread.bytes_until_sample = std::exchange(thread.put_aside, 0);
     if (!is_due(size)) return 0;
   }
-  // To keep a sample may ask the kernel for memory.
-  if (thread.is_agent || !may_ask_kernel()) {
+  if (thread.is_agent) {
     thread.bytes_until_sample = kNever;
     return 0;
   }
   const std::uint64_t rate = this->rate();
-  if (rate == 0) {
+  // To keep a sample may ask the kernel for memory; a filter that was about to come may be refused.
+  if (rate == 0 || !may_ask_kernel()) {
     thread.bytes_until_sample = kLookAgainAfter;
     thread.sample_rate = 0;
     return 0;

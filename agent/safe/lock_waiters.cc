@@ -163,10 +163,13 @@ void LockWaiters::forget_wakeables() noexcept {
   Line* lines = lines_.load(std::memory_order_acquire);
   for (std::size_t i = 0; lines != nullptr && i < kLines; ++i) {
     for (Entry& entry : lines[i].entries) {
-      const Entry present = read(entry);
-      const std::uint64_t waiters = waiters_in(present.sum);
-      if ((present.lock & 1) == 0 || waiters == 0 || !exchange(entry, present, Entry{})) continue;
-      in_use_.fetch_sub(1, std::memory_order_relaxed);
+      for (int attempt = 0; attempt < kMaxTries; ++attempt) {
+        const Entry present = read(entry);
+        if ((present.lock & 1) == 0 || waiters_in(present.sum) == 0) break;
+        if (!exchange(entry, present, Entry{})) continue;
+        in_use_.fetch_sub(1, std::memory_order_relaxed);
+        break;
+      }
     }
   }
 }

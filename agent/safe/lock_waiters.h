@@ -29,7 +29,7 @@ class LockWaiters {
     Nanos entered = 0;
   };
 
-  // Our thread, before the first waiter. False when there is no memory.
+  // Before the first waiter: our thread, at load, and in the child of a fork. False when there is no memory.
   [[nodiscard]] bool prepare() noexcept;
 
   // The calling thread waits for `lock`, `since` a while, as a rule, or from now on. No ticket when the line

@@ -22,6 +22,8 @@ struct ThreadState {
   bool is_composed = false;    // what is allocated inside of that section is counted by its owner
   bool is_agent = false;       // the agent's own thread: never sampled
   bool is_filtered = false;    // under a system call filter of the program's, or made by such a thread
+  // Calls in progress that change rights: our thread must not be there meanwhile.
+  std::uint8_t keeps_agent_out = 0;
 };
 
 static_assert(std::is_trivially_destructible_v<ThreadState>);

@@ -11,6 +11,7 @@
 
 #include <sys/types.h>
 
+#include "agent/safe/events.h"
 #include "agent/safe/look.h"
 #include "agent/safe/thread_state.h"
 #include "agent/safe/waits.h"
@@ -37,10 +38,12 @@ class Threads {
   // The same for a thread that is about to wait: claimed only while that is allowed. It takes system calls,
   // so it is not in programs that are not profiled, nor once the program has a system call filter.
   ThreadSlot* current_of_waiter() noexcept {
-    return thread_state.slot != nullptr || !is_set(waiters_claim_) ? thread_state.slot : current();
+    return thread_state.slot != nullptr || !waiters_may_claim() ? thread_state.slot : current();
   }
-  void let_waiters_claim(bool may) noexcept { waiters_claim_.store(may, std::memory_order_relaxed); }
-  [[nodiscard]] bool waiters_may_claim() const noexcept { return is_set(waiters_claim_); }
+  void let_waiters_claim() noexcept { waiters_claim_.store(true, std::memory_order_relaxed); }
+  [[nodiscard]] bool waiters_may_claim() const noexcept {
+    return is_set(waiters_claim_) && events.any_is_filtered.load(std::memory_order_relaxed) == 0;
+  }
 
   // Frees the slots of threads that are gone. Our thread only.
   void reclaim() noexcept;

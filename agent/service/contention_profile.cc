@@ -250,7 +250,8 @@ encoder::Profile ContentionSource::profile(const Reading& reading, const Content
     if (tell_kind) add_label("wait", safe::text_of(row.key.kind));
     if (labels.locks && row.key.lock != nullptr) {
       add_label("lock", hex(reinterpret_cast<std::uintptr_t>(row.key.lock)));
-      if (const std::string& name = locks.at(row.key.lock); !name.empty()) add_label("lock_name", name);
+      const auto named = locks.find(row.key.lock);
+      if (named != locks.end() && !named->second.empty()) add_label("lock_name", named->second);
       if (row.key.thread != safe::ThreadName{}) add_label("thread", row.key.thread.text());
     }
     if (labels.holders && row.key.holder != safe::kNoStack) {

@@ -69,8 +69,6 @@ class CpuCollection final : public Collection {
       : symbols_(symbols),
         sampler_(sampler),
         request_(request),
-        began_(safe::now_by(CLOCK_REALTIME)),
-        began_monotonic_(safe::monotonic_now()),
         window_(sampler.open(static_cast<std::uint64_t>(request.period), request.by_tid)) {}
 
   double tend() override { return sampler_.tend(); }
@@ -85,8 +83,6 @@ class CpuCollection final : public Collection {
   SymbolSources& symbols_;
   CpuSampler& sampler_;
   CpuRequest request_;
-  std::int64_t began_;
-  std::int64_t began_monotonic_;
   std::unique_ptr<CpuSampler::Window> window_;
   std::array<encoder::Label, 2> labels_;
 };
@@ -148,10 +144,10 @@ void CpuCollection::add_uncharged(encoder::Profile& profile,
 
 std::string CpuCollection::finish() {
   encoder::Profile profile(kSampleTypes);
-  profile.set_time(began_);
-  profile.set_duration(safe::monotonic_now() - began_monotonic_);
-  profile.set_period({"cpu", "nanoseconds"}, request_.period);
   const CpuSampler::Window::Result result = window_->finish();
+  profile.set_time(window_->began());
+  profile.set_duration(result.duration);
+  profile.set_period({"cpu", "nanoseconds"}, request_.period);
   window_.reset();
   add_charges(profile, result.charges);
   add_uncharged(profile, result.uncharged);

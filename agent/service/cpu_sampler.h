@@ -70,9 +70,12 @@ class CpuSampler {
     struct Result {
       std::vector<Charge> charges;
       std::vector<Uncharged> uncharged;
+      std::int64_t duration = 0;  // ns
     };
     // Looks at all threads once more, but gives no timers: what they would charge comes too late.
     [[nodiscard]] Result finish();
+    // ns since 1970.
+    [[nodiscard]] std::int64_t began() const noexcept { return began_; }
 
    private:
     friend class CpuSampler;
@@ -89,8 +92,10 @@ class CpuSampler {
     std::vector<std::uint64_t> charged_before_;    // by row of safe::cpu_buckets
     std::vector<std::uint64_t> uncharged_before_;  // by position in threads_
     Departed departed_before_;
-    std::uint64_t process_before_ = 0;  // ns of CPU time, and how much of it was our own thread's
-    std::uint64_t own_before_ = 0;
+    std::uint64_t process_before_;  // ns of CPU time, and how much of it was our own thread's
+    std::uint64_t own_before_;
+    std::int64_t began_;
+    std::int64_t began_monotonic_;
   };
 
   // `period` in ns of CPU time; the shortest of all windows is the one in force.

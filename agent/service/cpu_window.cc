@@ -1,6 +1,7 @@
 // One request's part of the CPU sampler: what was charged, and what was not, between its two ends.
 #include <ctime>
 
+#include "agent/safe/clock.h"
 #include "agent/service/cpu_sampler.h"
 #include "agent/service/thread_list.h"
 
@@ -13,25 +14,39 @@ std::uint64_t cpu_now(clockid_t clock) {
   return safe::read_cpu_clock(clock, nanos) ? nanos : 0;
 }
 
+// By row.
+std::vector<std::uint64_t> charged_now() {
+  std::vector<std::uint64_t> charged;
+  safe::cpu_buckets.for_each_id([&](safe::BucketId id, const safe::CpuBucket& row) {
+    if (id >= charged.size()) charged.resize(id + 1);
+    charged[id] = row.nanos.load(std::memory_order_relaxed);
+  });
+  return charged;
+}
+
 }  // namespace
 
+// The clocks next to each other, here and in finish(), and here before any thread is looked at: our thread
+// may be kept from the processor for long at any other place, and what the others use meanwhile is in the
+// window.
 CpuSampler::Window::Window(CpuSampler& sampler, std::uint64_t period, bool by_tid)
-    : sampler_(sampler), period_(period), by_tid_(by_tid) {}
+    : sampler_(sampler),
+      period_(period),
+      by_tid_(by_tid),
+      charged_before_(charged_now()),
+      process_before_(cpu_now(CLOCK_PROCESS_CPUTIME_ID)),
+      own_before_(cpu_now(CLOCK_THREAD_CPUTIME_ID)),
+      began_(safe::now_by(CLOCK_REALTIME)),
+      began_monotonic_(safe::monotonic_now()) {}
 
 CpuSampler::Window::~Window() {
   sampler_.close(*this);
 }
 
 void CpuSampler::Window::begin() {
-  safe::cpu_buckets.for_each_id([&](safe::BucketId id, const safe::CpuBucket& row) {
-    if (id >= charged_before_.size()) charged_before_.resize(id + 1);
-    charged_before_[id] = row.nanos.load(std::memory_order_relaxed);
-  });
   uncharged_before_.reserve(sampler_.threads_.size());
   for (const Thread& thread : sampler_.threads_) uncharged_before_.push_back(uncharged_of(thread));
   departed_before_ = sampler_.departed_;
-  process_before_ = cpu_now(CLOCK_PROCESS_CPUTIME_ID);
-  own_before_ = cpu_now(CLOCK_THREAD_CPUTIME_ID);
 }
 
 // By the process' clock, so that nobody can be forgotten: threads that came and went unseen are in it.
@@ -44,8 +59,11 @@ std::uint64_t CpuSampler::Window::program_used() const {
 CpuSampler::Window::Result CpuSampler::Window::finish() {
   sampler_.scan(false);
   sampler_.settle();
+  Result result;
+  result.charges = charges();
   const std::uint64_t used = program_used();
-  Result result{charges(), uncharged()};
+  result.duration = safe::monotonic_now() - began_monotonic_;
+  result.uncharged = uncharged();
   std::uint64_t known = 0;
   for (const Charge& charge : result.charges) known += charge.nanos;
   for (const Uncharged& thread : result.uncharged) known += thread.nanos;

@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include "agent/safe/events.h"
 #include "agent/safe/sys.h"
 #include "agent/service/fd_table.h"
 #include "agent/service/http_asio.h"
@@ -149,6 +150,9 @@ HttpEnd run(Server& server) {
     // Until when we may sleep although nobody comes.
     auto wake_at = std::chrono::steady_clock::time_point::max();
     if (options.shared_fd_table) wake_at = now + seconds(1);
+    // Who wants us to end may not be able to wake us.
+    if (safe::events.any_is_filtered.load(std::memory_order_relaxed) != 0)
+      wake_at = now + std::chrono::milliseconds(100);
     if (options.idle_seconds != 0 && server.shared.sessions == 0) wake_at = std::min(wake_at, retire_at);
     if (const double pause = server.shared.site.tend ? server.shared.site.tend() : 0; pause > 0) {
       const auto length = std::chrono::duration<double>(pause);

@@ -14,6 +14,7 @@
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/string_body.hpp>
 
+#include "agent/safe/clock.h"
 #include "agent/service/http_screen.h"
 #include "agent/service/own_memory.h"
 
@@ -338,7 +339,7 @@ class Session final : public std::enable_shared_from_this<Session>, public Guest
     head.http10 = http10_;
     head.close = !keep_alive_;
     head.without_length = is_head_;
-    head.unix_seconds = static_cast<std::int64_t>(std::time(nullptr));
+    head.unix_seconds = safe::now_by(CLOCK_REALTIME) / safe::kNanosPerSecond;
     head_ = format_head(response_, head);
     if (is_head_) response_.body.clear();
 

@@ -61,7 +61,17 @@ bool Service::stop_and_join() noexcept {
     sys::call(SYS_futex, reinterpret_cast<long>(&state_), FUTEX_WAIT_PRIVATE, kRunning,
               reinterpret_cast<long>(&pause));
   }
+  // Long after its end its number may be another thread's.
+  const std::int64_t surely_gone = stopped_at_.load(std::memory_order_relaxed) + kStopPatience;
+  if (safe::monotonic_now() > surely_gone) return true;
   return wait_until_gone(tid_.load(std::memory_order_relaxed), give_up);
+}
+
+void Service::stop_by_memory() noexcept {
+  constexpr std::int64_t kForTheRest = 100'000'000;  // ns
+  stop_.store(true, std::memory_order_release);      // pairs with the acquire in http_server.cc
+  safe::spin_until([this] { return !is_running(); }, kStopPatience);
+  safe::spin(kForTheRest);
 }
 
 bool Service::is_running() const noexcept {
@@ -90,6 +100,7 @@ void Service::run() noexcept {
   // From here on the thread touches nothing but its own stack: start() may write the options for the next
   // one.
   const auto on_retired = stop_.load(std::memory_order_acquire) ? nullptr : options_.on_retired;
+  stopped_at_.store(safe::monotonic_now(), std::memory_order_relaxed);
   state_.store(kStopped, std::memory_order_release);
   sys::call(SYS_futex, reinterpret_cast<long>(&state_), FUTEX_WAKE_PRIVATE, INT_MAX);
   if (on_retired != nullptr) on_retired();

@@ -41,8 +41,14 @@ class Service {
   bool start(const ServiceOptions& options) noexcept;
 
   // Ends the thread and waits until the kernel has forgotten it, so that setuid() or unshare() see a process
-  // without it. False when it did not end within five seconds. Not for our own thread.
+  // without it; also one that has ended by itself just now. False when it did not end within five seconds.
+  // Not for our own thread.
   bool stop_and_join() noexcept;
+  // The same without the kernel, on a thread that may not ask it, while nobody starts the service. When the
+  // thread says that it has ended it has a few system calls left, which it is given 100 ms for.
+  void stop_by_memory() noexcept;
+  // Asked to end, it has not, and is not to any more.
+  void go_on() noexcept { stop_.store(false, std::memory_order_release); }
 
   [[nodiscard]] bool is_running() const noexcept;
   // True on the thread itself.
@@ -66,6 +72,7 @@ class Service {
   std::atomic<std::uint32_t> state_{0};  // a futex: ServiceState
   std::atomic<bool> stop_{false};
   std::atomic<pid_t> tid_{0};
+  std::atomic<std::int64_t> stopped_at_{0};  // safe::monotonic_now(); 0: never
   std::atomic<bool> shared_fd_table_{false};
   std::atomic<const char*> problem_{""};
   std::atomic<std::int64_t> started_at_{0};

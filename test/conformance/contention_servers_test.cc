@@ -51,8 +51,8 @@ TEST_CASE("postgres under pgbench: backends wait for rows that others have locke
   CHECK(postgres.client("pgbench", {"-i", "-q", "-n", "-s", "1", "postgres"}).ok());
   Outcome load;
   std::atomic<bool> over = false;
-  std::thread clients([&] {
-    load = postgres.client("pgbench", {"-n", "-c", "8", "-T", "5", "postgres"});
+  std::jthread clients([&] {
+    load = postgres.client("pgbench", {"-n", "-c", "8", "-T", "20", "postgres"});
     over = true;
   });
   // With one branch in the bank all transactions update its row, one after the other.

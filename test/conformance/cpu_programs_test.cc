@@ -236,7 +236,7 @@ TEST_CASE("postgres under pgbench: every backend has a profile of its own", "[pr
   Postgres postgres(Environment{});
   CHECK(postgres.client("pgbench", {"-i", "-q", "-n", "-s", "1", "postgres"}).ok());
   Outcome load;
-  std::thread clients([&] { load = postgres.client("pgbench", {"-n", "-c", "4", "-T", "5", "postgres"}); });
+  std::jthread clients([&] { load = postgres.client("pgbench", {"-n", "-c", "4", "-T", "20", "postgres"}); });
   const auto backends = [&] {
     std::istringstream pids(
         postgres.sql("select pid from pg_stat_activity where application_name = 'pgbench'").out);

@@ -245,7 +245,7 @@ TEST_CASE("many requests at once share what they cost", "[J11]") {
   std::vector<std::unique_ptr<InBackground>> requests;
   for (int i = 0; i < 40; ++i) {
     requests.push_back(std::make_unique<InBackground>(
-        victim, i % 2 == 0 ? "/debug/pprof/profile?seconds=1" : "/debug/pprof/heap?seconds=1"));
+        victim, i % 2 == 0 ? "/debug/pprof/profile?seconds=8" : "/debug/pprof/heap?seconds=8"));
   }
   for (auto& request : requests) CHECK(request->response().status == 200);
   // 64 MiB is what a program may notice; these take a few.

@@ -274,7 +274,7 @@ TEST_CASE("a request that has a rate of its own is the source for as long as it 
     CHECK(setting(victim, what.name)["source"] == source);
   }
   // While one is under way its rate is what is shown; a setting that is as fine is not overridden.
-  InBackground request(victim, "/debug/pprof/block?seconds=3&rate=7");
+  InBackground request(victim, "/debug/pprof/block?seconds=6&rate=7");
   REQUIRE(eventually([&] { return setting(victim, "block_profile_rate")["current"] == 7; }));
   CHECK(victim.put_config(R"({"block_profile_rate": 5})").status == 200);
   CHECK(setting(victim, "block_profile_rate")["current"] == 5);

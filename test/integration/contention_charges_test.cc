@@ -89,8 +89,10 @@ TEST_CASE("waits too short to sleep are charged to who keeps the lock, not to wh
     WARN("the threads hardly met, " << waits << " times");
     return;
   }
-  CHECK(10 * both(mutex.total("contentions")) > waits);
-  CHECK(charged.in("keeps_briefly") > 2 * charged.in("passes_by"));
+  const Total counted = mutex.total("contentions");
+  CHECK(10 * both(counted) > waits);
+  // Not their time: one that loses the processor with the lock in its hands weighs more than thousands.
+  CHECK(counted.in("keeps_briefly") > 2 * counted.in("passes_by"));
 }
 
 TEST_CASE("a wait for a condition that never comes is charged for the lock it gave back") {

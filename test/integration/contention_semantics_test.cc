@@ -14,13 +14,13 @@ namespace {
 const Environment kOff = {};
 const Environment kAll = {{"PROFAGENT_BLOCK_PROFILE_RATE", "1"}, {"PROFAGENT_MUTEX_PROFILE_FRACTION", "1"}};
 
-void check_same_as_alone(const std::string& name) {
-  const Outcome alone = run_victim_alone(name);
+void check_same_as_alone(const std::string& name, const Arguments& arguments = {}) {
+  const Outcome alone = run_victim_alone(name, arguments);
   REQUIRE(alone.ok());
   REQUIRE(alone.out.find("ready\n") != std::string::npos);
   for (const Environment& environment : {kOff, kAll}) {
     CAPTURE(environment.size());
-    const Outcome watched = run_victim(name, {}, environment);
+    const Outcome watched = run_victim(name, arguments, environment);
     CHECK_FALSE(watched.timed_out);
     CHECK(watched.ok());
     CHECK(watched.out == alone.out);
@@ -62,8 +62,10 @@ TEST_CASE("a preloaded library that stands in for libc does not hide its waits")
 }
 
 TEST_CASE("a preloaded library that has the lock and not the try is told of every lock") {
-  Victim victim("mutex_hog", {}, kAll, {.preload = "@ " + victim_path("libstand_in.so")});
+  const Environment environment = GENERATE(kOff, kAll);
+  Victim victim("mutex_hog", {}, environment, {.preload = "@ " + victim_path("libstand_in.so")});
   victim.command("hog1 2 20");
+  victim.command("pairs 10");
   const Outcome outcome = victim.finish();
   CHECK(outcome.ok());
   CHECK(outcome.out.find("locks are") == std::string::npos);
@@ -75,11 +77,13 @@ TEST_CASE("a thread that may only read and write does", "[B3]") {
 
 TEST_CASE("a thread that may not read the processor's counter needs it nowhere", "[B3]") {
   check_same_as_alone("no_counter");
+  check_same_as_alone("no_counter", {"by syscall"});
 }
 
 TEST_CASE("a thread that may not ask for its id, nor for what memory there is, waits and gives locks back",
           "[B3]") {
   check_same_as_alone("filtered_locks");
+  check_same_as_alone("filtered_locks", {"no clock"});
 }
 
 TEST_CASE("threads that are cancelled in a wait unwind through the hook", "[B5]") {

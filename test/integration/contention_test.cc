@@ -12,6 +12,7 @@
 #include <catch2/catch.hpp>
 
 #include "encoder/proto/profile.pb.h"
+#include "test/support/cpu.h"
 #include "test/support/measured.h"
 #include "test/support/victim.h"
 
@@ -327,12 +328,9 @@ TEST_CASE("locks that are free, and those that are only tried, record nothing", 
 TEST_CASE("a delta has what happened meanwhile and not what was before", "[D07]") {
   Victim victim("mutex_hog", {}, kAll);
   victim.command("hog1 2 20");
-  Response answer;
-  std::thread client([&] { answer = victim.get("/debug/pprof/mutex?seconds=2"); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(700));
+  InBackground collected(victim, "/debug/pprof/mutex?seconds=2");
   victim.command("hog2 2 20");
-  client.join();
-  const Profile delta = Profile::parse(answer.body);
+  const Profile delta = collected.profile();
   CHECK(delta.total("contentions").in("hog2") == 1);
   CHECK(delta.total("delay").in("hog2") > 0);
   CHECK(delta.in("hog1").empty());
@@ -346,13 +344,9 @@ namespace {
 
 // Runs `command` while `target` is collected, which takes long enough.
 Profile collect(Victim& victim, const std::string& target, const std::string& command) {
-  Response answer;
-  std::thread client([&] { answer = victim.get(target); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(700));
+  InBackground collected(victim, target);
   victim.command(command);
-  client.join();
-  CHECK(answer.status == 200);
-  return Profile::parse(answer.body);
+  return collected.profile();
 }
 
 }  // namespace
@@ -405,6 +399,12 @@ TEST_CASE("labels name the lock and who held it") {
   CHECK(mutex.in("hog2")[0].labels ==
         std::map<std::string, std::string>{
             {"lock", lock}, {"lock_name", "lock"}, {"thread", "mutex_hog"}, {"wait", "mutex"}});
+
+  const Profile nameless =
+      collect(victim, "/debug/pprof/mutex?seconds=2&rate=1&labels=lock&symbols=none", "hog1 1 20");
+  REQUIRE(nameless.samples().size() == 1);
+  CHECK(nameless.samples()[0].labels ==
+        std::map<std::string, std::string>{{"lock", lock}, {"thread", "mutex_hog"}, {"wait", "mutex"}});
 
   for (const char* wrong : {"labels=colour", "rate=0", "rate=-1", "rate=1.5", "rate=9000000000000000000"}) {
     CAPTURE(wrong);

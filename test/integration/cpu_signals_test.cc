@@ -23,14 +23,6 @@ void sleep_for(int milliseconds) {
   std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
 }
 
-// Sends the command and returns the line that the victim prints before "done".
-std::string answer_to(Victim& victim, const std::string& command) {
-  const std::size_t before = victim.process().out().size();
-  victim.command(command);
-  const std::string text = victim.process().out().substr(before);
-  return text.substr(0, text.find('\n'));
-}
-
 }  // namespace
 
 TEST_CASE("no wait is interrupted or shortened, no write cut", "[D1][D2][D3]") {
@@ -46,7 +38,7 @@ TEST_CASE("a program that resets all signals lives on, and is told what it has s
   Victim victim("reset_signals");
   for (const std::string how : {"sigaction", "signal", "ignore"}) {
     CAPTURE(how);
-    InBackground waiting(victim, "/debug/pprof/profile?seconds=1&hz=1000");
+    InBackground waiting(victim, "/debug/pprof/profile?seconds=3&hz=1000");
     REQUIRE(wait_until_profiled(victim));
     CHECK(answer_to(victim, how) == how + ": 0 wrong");
     const Profile during = waiting.profile();
@@ -126,7 +118,7 @@ TEST_CASE("a child inherits what the program has set, not what we have", "[D5]")
   };
   check_children();
   {
-    InBackground profile(victim, "/debug/pprof/profile?seconds=1&hz=1000");
+    InBackground profile(victim, "/debug/pprof/profile?seconds=3&hz=1000");
     REQUIRE(wait_until_profiled(victim));
     check_children();
     CHECK(profile.response().status == 200);
@@ -147,13 +139,13 @@ TEST_CASE("python's signal.setitimer(ITIMER_PROF) is python's", "[D5][programs]"
                  "print('waits', flush=True)\n"
                  "sys.stdin.readline()\n"
                  "end = time.thread_time() + 1\n"
-                 "while time.thread_time() < end: pass\n"
+                 "while time.thread_time() < end: sum(range(50000))\n"
                  "print('idle', len(seen), flush=True)\n"
                  // See test/victims/own_sigprof.c for these clocks.
                  "process, thread = time.clock_gettime(-8), time.clock_gettime(-4)\n"
                  "signal.setitimer(signal.ITIMER_PROF, 0.1, 0.1)\n"
                  "end = time.thread_time() + 1\n"
-                 "while time.thread_time() < end: pass\n"
+                 "while time.thread_time() < end: sum(range(50000))\n"
                  "signal.setitimer(signal.ITIMER_PROF, 0)\n"
                  "process, thread = time.clock_gettime(-8) - process, time.clock_gettime(-4) - thread\n"
                  "print('timed', int(thread * 10), len(seen), int(process * 10), flush=True)\n"
@@ -181,7 +173,10 @@ TEST_CASE("python's signal.setitimer(ITIMER_PROF) is python's", "[D5][programs]"
 
 TEST_CASE("threads that wait for all signals get none of ours, and are shown", "[D6][P18]") {
   Victim victim("blocked_signals", {"wait"});
-  const Profile profile = victim.profile("/debug/pprof/profile?seconds=2&hz=1000");
+  InBackground waiting(victim, "/debug/pprof/profile?seconds=2&hz=1000");
+  sleep_for(500);
+  victim.command("sigwait");
+  const Profile profile = waiting.profile();
   CHECK(broken_rules(profile) == kNone);
   const auto shown = not_sampled_by_thread(profile);
   for (const char* name : {"sigtimedwait", "sigwait", "signalfd", "burner"}) {
@@ -205,9 +200,12 @@ TEST_CASE("a hundred threads with all signals blocked are all listed", "[D7]") {
   for (const auto& [name, nanos] : shown) CHECK(name.rfind("blocked-", 0) == 0);
 }
 
+constexpr std::chrono::seconds kLong(200);
+
 TEST_CASE("three hundred execs in the middle of a profile, and none is killed", "[D8][D9]") {
   const TempDir dir;
-  const Outcome outcome = run({victim_path("cpu_execs"), dir.path(), "300"}, agent_environment(dir.path()));
+  const Outcome outcome =
+      run({victim_path("cpu_execs"), dir.path(), "300"}, agent_environment(dir.path()), {}, kLong);
   CAPTURE(outcome.exit_code, outcome.signal, outcome.timed_out, outcome.err);
   CHECK(outcome.out == "survived\n");
   CHECK(outcome.ok());

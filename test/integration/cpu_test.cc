@@ -20,7 +20,9 @@ const std::vector<std::string> kNone;
 
 TEST_CASE("a CPU profile has Go's form", "[P01][P02]") {
   Victim victim("cpu_shares");
+  const auto begin = std::chrono::steady_clock::now();
   const Response answer = victim.get("/debug/pprof/profile?seconds=1");
+  const std::chrono::nanoseconds elapsed = std::chrono::steady_clock::now() - begin;
   CHECK(answer.status == 200);
   CHECK(answer.header("content-type") == "application/octet-stream");
   CHECK(answer.header("content-disposition") == "attachment; filename=\"profile\"");
@@ -30,7 +32,7 @@ TEST_CASE("a CPU profile has Go's form", "[P01][P02]") {
   CHECK(profile.message().period() == 10000000);
   CHECK(profile.text(profile.message().default_sample_type()).empty());
   CHECK(profile.message().duration_nanos() >= kSecond * 99 / 100);
-  CHECK(profile.message().duration_nanos() <= 2 * kSecond);
+  CHECK(profile.message().duration_nanos() <= elapsed.count());
   CHECK(broken_rules(profile) == kNone);
   CHECK_FALSE(profile.samples().empty());
 }
@@ -102,8 +104,7 @@ TEST_CASE("recursion keeps its leaf and repeats its frames", "[P07]") {
 
 TEST_CASE("two requests at the same time get a profile each, of their own window and rate", "[P09]") {
   Victim victim("cpu_places", {"same"});
-  InBackground longer(victim, "/debug/pprof/profile?seconds=3");
-  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  InBackground longer(victim, "/debug/pprof/profile?seconds=4");
   const Profile shorter = victim.profile("/debug/pprof/profile?seconds=1&hz=1000");
   const Profile whole = longer.profile();
   CHECK(whole.message().period() == 10000000);
@@ -136,7 +137,7 @@ TEST_CASE("the end of a profile is the end of its timers", "[P10]") {
     return;
   }
   CHECK(timer_count(pid) == 0);
-  InBackground profile(victim, "/debug/pprof/profile?seconds=1");
+  InBackground profile(victim, "/debug/pprof/profile?seconds=3");
   CHECK(eventually([&] { return timer_count(pid) >= 4; }, std::chrono::seconds(5)));
   CHECK(broken_rules(profile.profile()) == kNone);
   CHECK(timer_count(pid) == 0);
@@ -160,9 +161,11 @@ TEST_CASE("what is no number of seconds means thirty", "[P11]") {
 
 TEST_CASE("thirty seconds it is", "[P11][.long]") {
   Victim victim("cpu_shares");
+  const auto begin = std::chrono::steady_clock::now();
   const Profile profile = victim.profile("/debug/pprof/profile?seconds=abc");
+  const std::chrono::nanoseconds elapsed = std::chrono::steady_clock::now() - begin;
   CHECK(profile.message().duration_nanos() >= 30 * kSecond);
-  CHECK(profile.message().duration_nanos() <= 31 * kSecond);
+  CHECK(profile.message().duration_nanos() <= elapsed.count());
 }
 
 TEST_CASE("time in the vDSO has its caller, once", "[P13]") {
@@ -195,7 +198,7 @@ TEST_CASE("what does not fit into the table of stacks is one frame, and the tota
   const auto all = static_cast<double>(profile.total("cpu").all());
   const double used = meter.used_in(profile);
   INFO(described(profile));
-  CHECK(std::abs(all - used) <= 0.02 * used + meter.doubt_in(profile));
+  CHECK(std::abs(all - used) <= std::max(0.02 * used, untold(profile)) + meter.doubt_in(profile));
   CHECK(nanos_in(profile, "[stack table full]") > sampled_nanos(profile) * 9 / 10);
   CHECK(nanos_in(profile, "burn_elsewhere") == 0);
   CHECK(nanos_by_thread(profile).count("newcomer") == 1);
@@ -251,8 +254,8 @@ TEST_CASE("the agent's page tells whether a CPU profile runs") {
     return at != std::string::npos && page.find(std::string("\"running\": ") + text, at) != std::string::npos;
   };
   CHECK(runs("false"));
-  InBackground profile(victim, "/debug/pprof/profile?seconds=2");
-  CHECK(eventually([&] { return runs("true"); }, std::chrono::seconds(2)));
+  InBackground profile(victim, "/debug/pprof/profile?seconds=4");
+  CHECK(runs("true"));
   CHECK(broken_rules(profile.profile()) == kNone);
   CHECK(runs("false"));
   CHECK(agent_number(victim, "cpu_samples") > 0);

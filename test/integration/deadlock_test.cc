@@ -88,6 +88,11 @@ TEST_CASE("two threads that take two mutexes in different orders are a deadlock"
   for (int i = 0; i < 5; ++i) CHECK(report_of(victim)["cycles"].size() == 1);
 }
 
+TEST_CASE("a program that tries whether there are filters is seen to wait as any other") {
+  Victim victim("deadlocks", {"probed"});
+  check_abba(report_of(victim), false);
+}
+
 TEST_CASE("a deadlock that ends by a time limit says so") {
   Victim victim("deadlocks", {"timed"});
   check_abba(report_of(victim), true);

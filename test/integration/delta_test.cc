@@ -9,6 +9,7 @@
 #include <catch2/catch.hpp>
 
 #include "encoder/proto/profile.pb.h"
+#include "test/support/cpu.h"
 #include "test/support/kinds.h"
 #include "test/support/victim.h"
 
@@ -17,7 +18,6 @@ using namespace profagent::test;
 namespace {
 
 const Environment kExact = {{"PROFAGENT_MEM_PROFILE_RATE", "1"}};
-constexpr std::int64_t kSecond = 1000000000;
 
 std::int64_t now() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -51,13 +51,10 @@ TEST_CASE("a delta takes its time, and says so", "[D01][D02]") {
 
 TEST_CASE("a delta shows what happened meanwhile and nothing else", "[D07][D09]") {
   Victim victim("leak", {"--times", "3"}, kExact);
-  Response answer;
-  std::thread client([&] { answer = victim.get("/debug/pprof/heap?seconds=2"); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  InBackground collected(victim, "/debug/pprof/heap?seconds=2");
   victim.command("other");
   victim.command("other");
-  client.join();
-  const Profile delta = Profile::parse(answer.body);
+  const Profile delta = collected.profile();
   CHECK(delta.total("inuse_space").in("other_leak") == 2 * 1999993);
   CHECK(delta.total("alloc_objects").in("other_leak") == 2);
   CHECK(delta.in("leaky").empty());
@@ -87,12 +84,9 @@ TEST_CASE("a delta in which nothing happened is a valid empty profile", "[D08]")
 
 TEST_CASE("memory that goes meanwhile is negative in use, never in allocations", "[D10]") {
   Victim victim("leak", {"--times", "2"}, kExact);
-  Response answer;
-  std::thread client([&] { answer = victim.get("/debug/pprof/heap?seconds=2"); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  InBackground collected(victim, "/debug/pprof/heap?seconds=2");
   victim.command("forget");
-  client.join();
-  const Profile delta = Profile::parse(answer.body);
+  const Profile delta = collected.profile();
   CHECK(delta.total("inuse_space").in("leaky") == -2 * 1999993);
   CHECK(delta.total("inuse_objects").in("leaky") == -2);
   CHECK(delta.total("alloc_space").in("leaky") == 0);
@@ -127,18 +121,12 @@ TEST_CASE("a client that leaves a long delta leaves nothing behind", "[D11]") {
 
 TEST_CASE("overlapping deltas are each right", "[D12]") {
   Victim victim("leak", {}, kExact);
-  Response longer;
-  Response shorter;
-  std::thread first([&] { longer = victim.get("/debug/pprof/heap?seconds=8"); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  InBackground longer(victim, "/debug/pprof/heap?seconds=6");
   victim.command("leak");
-  std::thread second([&] { shorter = victim.get("/debug/pprof/heap?seconds=4"); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  InBackground shorter(victim, "/debug/pprof/heap?seconds=3");
   victim.command("other");
-  second.join();
-  first.join();
-  const Profile whole = Profile::parse(longer.body);
-  const Profile part = Profile::parse(shorter.body);
+  const Profile part = shorter.profile();
+  const Profile whole = longer.profile();
   CHECK(whole.total("inuse_space").in("leaky") == 1999993);
   CHECK(whole.total("inuse_space").in("other_leak") == 1999993);
   CHECK(part.total("inuse_space").in("leaky") == 0);

@@ -92,6 +92,16 @@ TEST_CASE("a program that changes its rights and then only waits is woken again"
   CHECK(victim.get("/debug/pprof/heap").status == 200);
 }
 
+TEST_CASE("no thread that is made meanwhile brings ours back while rights change", "[G1][G3]") {
+  Victim victim("rights_storm", {}, {}, {.preload = "@ " + victim_path("librights_watch.so")});
+  CHECK(victim.get("/debug/pprof/heap").status == 200);
+  victim.command("storm");
+  CHECK(victim.process().out() == "ready\ndone\n");
+  // And it is not kept out for ever.
+  for (int i = 0; i < 3; ++i) CHECK(victim.get("/debug/pprof/heap").status == 200);
+  CHECK(victim.finish().ok());
+}
+
 // It allows a few system calls, none of which is ours; the return from a signal handler is not among them. At
 // "all" the thread that goes on has not installed it.
 TEST_CASE("a program that forbids itself all but its own system calls never sees us again", "[G4]") {
@@ -109,6 +119,21 @@ TEST_CASE("a program that forbids itself all but its own system calls never sees
   client.send("GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost\r\n\r\n");
   for (int i = 0; i < 3; ++i) victim.command("allocate");
   CHECK_FALSE(client.has_input());
+  CHECK(victim.finish().ok());
+}
+
+TEST_CASE("our thread ends before a filter for all that comes from under another one", "[G4]") {
+  Victim victim("sandboxed");
+  CHECK(victim.get("/debug/pprof/heap").status == 200);
+  victim.process().tell("again");
+  REQUIRE(victim.process().wait_for_output("back "));
+  CHECK(victim.get("/debug/pprof/heap").status == 200);
+  victim.process().tell("now");
+  REQUIRE(victim.process().wait_for_output("done\n"));
+  Connection next(victim.tcp_address());
+  next.send("GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  for (int i = 0; i < 3; ++i) victim.command("allocate");
+  CHECK_FALSE(next.has_input());
   CHECK(victim.finish().ok());
 }
 

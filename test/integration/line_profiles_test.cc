@@ -310,7 +310,6 @@ TEST_CASE("lines of a large profile cost the program less than 2 MiB more than n
 TEST_CASE("a delta has lines, and subtracts as ever") {
   Victim victim("leak", {"--times", "3"}, kEverything);
   InBackground delta(victim, "/debug/pprof/heap?seconds=2");
-  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
   victim.command("other");
   const Profile heap = delta.profile();
   CHECK(heap.total("alloc_space").in("leaky") == 0);

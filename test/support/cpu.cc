@@ -15,15 +15,26 @@
 
 namespace profagent::test {
 
-InBackground::InBackground(Victim& victim, const std::string& target)
-    : answer_(std::async(std::launch::async,
-                         [address = victim.unix_address(), target] { return http_get(address, target); })) {}
+InBackground::InBackground(Victim& victim, const std::string& target) {
+  // Each of these is one. The answer to one that comes behind ours says that ours was begun.
+  std::int64_t requests = agent_number(victim, "requests");
+  if (requests < 0) throw std::runtime_error("the agent does not tell how many requests there were");
+  answer_ = std::async(std::launch::async,
+                       [address = victim.unix_address(), target] { return http_get(address, target); });
+  const auto is_over = [&] { return answer_.wait_for(std::chrono::seconds(0)) == std::future_status::ready; };
+  if (!eventually([&] { return agent_number(victim, "requests") > ++requests || is_over(); }))
+    throw std::runtime_error("the agent does not hear " + target);
+}
 
 Profile InBackground::profile() {
   const Response response = answer_.get();
   if (response.status != 200)
     throw std::runtime_error("answered " + std::to_string(response.status) + ": " + response.body);
   return Profile::parse(response.body);
+}
+
+double untold(const Profile& profile) {
+  return static_cast<double>(2 * profile.message().period() + 2 * kLongestTick);
 }
 
 std::int64_t begin_of(const Profile& profile) {
@@ -169,6 +180,13 @@ std::vector<pid_t> threads_of(pid_t pid) {
   for (const auto& entry : std::filesystem::directory_iterator(folder, error))
     result.push_back(std::stoi(entry.path().filename().string()));
   return result;
+}
+
+std::string answer_to(Victim& victim, const std::string& command) {
+  const std::size_t before = victim.process().out().size();
+  victim.command(command);
+  const std::string text = victim.process().out().substr(before);
+  return text.substr(0, text.find('\n'));
 }
 
 std::string last_line(const Process& process, const std::string& first) {

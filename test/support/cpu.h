@@ -14,8 +14,10 @@
 namespace profagent::test {
 
 inline constexpr std::int64_t kSecond = 1000000000;
+inline constexpr std::int64_t kLongestTick = kSecond / 100;
 
 // One request that takes its time. Destroying it waits for the answer.
+// Its time has begun when this has been made.
 class InBackground {
  public:
   InBackground(Victim& victim, const std::string& target);
@@ -32,6 +34,9 @@ class InBackground {
 
 // What every CPU profile has to obey; what it does not, in words.
 [[nodiscard]] std::vector<std::string> broken_rules(const Profile& profile);
+
+// ns of CPU time that a profile may lack without saying so (docs/limits.md), be it little or much in all.
+[[nodiscard]] double untold(const Profile& profile);
 
 // ns, summed by the label `thread`; of all samples that have one, or only of those with the frame "[not
 // sampled" for a reason of the thread's, not for the end of the profile.
@@ -55,6 +60,8 @@ class InBackground {
 // A line of /proc/PID/status, or of a thread's: its value.
 [[nodiscard]] std::string status_line(const std::string& path, const std::string& name);
 [[nodiscard]] std::vector<pid_t> threads_of(pid_t pid);
+// The first line that the victim says to a command.
+[[nodiscard]] std::string answer_to(Victim& victim, const std::string& command);
 // The last line of the process' output that begins with `first` and a blank; the rest of it.
 [[nodiscard]] std::string last_line(const Process& process, const std::string& first);
 

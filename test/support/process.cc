@@ -4,7 +4,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <stdexcept>
-#include <thread>
 
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -26,10 +25,6 @@ int open_for_child(const std::string& path) {
 }
 
 }  // namespace
-
-void pause_a_little() {
-  std::this_thread::sleep_for(std::chrono::milliseconds(2));
-}
 
 Process::Process(Arguments arguments, const Environment& environment) {
   Environment all = {

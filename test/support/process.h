@@ -9,14 +9,13 @@
 
 #include <sys/types.h>
 
+#include "test/support/eventually.h"
 #include "test/support/temp_dir.h"
 
 namespace profagent::test {
 
 using Environment = std::map<std::string, std::string>;
 using Arguments = std::vector<std::string>;
-
-inline constexpr std::chrono::seconds kPatience{60};  // only guards against hangs
 
 struct Outcome {
   int exit_code = -1;      // -1 when it did not exit by itself
@@ -62,21 +61,5 @@ class Process {
 // Runs to the end. `input` is its whole standard input.
 Outcome run(const Arguments& arguments, const Environment& environment = {}, const std::string& input = {},
             std::chrono::seconds patience = kPatience);
-
-// Polls until `condition` holds; false when patience ended first.
-template <typename Condition>
-bool eventually(Condition condition, std::chrono::milliseconds patience = kPatience);
-
-void pause_a_little();
-
-template <typename Condition>
-bool eventually(Condition condition, std::chrono::milliseconds patience) {
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    pause_a_little();
-  }
-  return true;
-}
 
 }  // namespace profagent::test

@@ -17,7 +17,7 @@ bool available(const std::string& program) {
 }
 
 std::uint16_t free_port() {
-  static std::uint16_t next = static_cast<std::uint16_t>(20000 + getpid() % 20000);
+  static std::uint16_t next = static_cast<std::uint16_t>(20000 + getpid() % 12000);
   while (can_connect(Address::tcp(++next))) {
   }
   return next;

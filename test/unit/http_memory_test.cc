@@ -57,7 +57,8 @@ namespace profagent::test {
 TEST_CASE("when there is no memory for a client, the next one is served") {
   const TestServer server;
   REQUIRE(is_alive(server));
-  REQUIRE(soon([&] { return number_fact(server, "connections_open") == 0; }));  // nobody else asks for memory
+  REQUIRE(eventually(
+      [&] { return number_fact(server, "connections_open") == 0; }));  // nobody else asks for memory
   fail_next(server);
   CHECK(Client(server.port()).read_all().empty());
   CHECK(out_of_memory == nullptr);
@@ -73,12 +74,12 @@ TEST_CASE("a request for which there is no memory costs its own connection and n
   for (int i = 1; i <= kTimes; ++i) {
     const Client client(server.port());
     client.request("POST", "/debug/pprof/symbol", "Transfer-Encoding: chunked\r\n");
-    REQUIRE(soon([&] { return number_fact(server, "requests") == requests + i; }));
+    REQUIRE(eventually([&] { return number_fact(server, "requests") == requests + i; }));
     fail_next(server);
     client.send("20\r\n" + std::string(32, '0') + "\r\n");
     // At once, and not when the time for a body is over.
     REQUIRE(client.read_all().empty());
-    REQUIRE(soon([&] { return number_fact(server, "connections_open") == 0; }));
+    REQUIRE(eventually([&] { return number_fact(server, "connections_open") == 0; }));
   }
   CHECK(number_fact(server, "restarts") > restarts + 101);
   CHECK(is_alive(server));
@@ -87,22 +88,22 @@ TEST_CASE("a request for which there is no memory costs its own connection and n
 TEST_CASE("when there is no memory to say so either, the connection ends and its place is free") {
   const TestServer server;
   Client client(server.port());
-  client.request("GET", "/debug/pprof/heap?seconds=1");
-  REQUIRE(soon([] { return FakeProfiles::collections_begun == 1; }));
+  client.request("GET", "/debug/pprof/heap?seconds=3");
+  REQUIRE(eventually([] { return FakeProfiles::collections_begun == 1; }));
   // While it collects, nothing asks for memory: the answer does, and then the refusal.
   fail_next(server, 2);
   CHECK(client.read_all().empty());
   CHECK(out_of_memory == nullptr);
   CHECK(FakeProfiles::collections_finished == 1);
-  CHECK(soon([&] { return number_fact(server, "connections_open") == 0; }));
+  CHECK(eventually([&] { return number_fact(server, "connections_open") == 0; }));
   CHECK(is_alive(server));
 }
 
 TEST_CASE("when there is no memory for an answer, there is for saying so") {
   const TestServer server;
   Client client(server.port());
-  client.request("GET", "/debug/pprof/heap?seconds=1");
-  REQUIRE(soon([] { return FakeProfiles::collections_begun == 1; }));
+  client.request("GET", "/debug/pprof/heap?seconds=3");
+  REQUIRE(eventually([] { return FakeProfiles::collections_begun == 1; }));
   fail_next(server);
   CHECK(Reply(client.read_response()).status == 500);
   client.request("GET", "/debug/pprof/heap");
@@ -118,23 +119,23 @@ TEST_CASE("bodies share the memory that there is for them [J11]") {
     const Client second(server.port());
     first.request("POST", "/debug/pprof/symbol", header);
     second.request("POST", "/debug/pprof/symbol", header);
-    REQUIRE(soon([&] { return number_fact(server, "requests") == requests + 2; }));
+    REQUIRE(eventually([&] { return number_fact(server, "requests") == requests + 2; }));
     const Reply refusal = ask(server, "POST", "/debug/pprof/symbol", "", "0x1000");
     CHECK(refusal.status == 503);
     CHECK(refusal.has("Retry-After: 1"));
     CHECK(refusal.body == "other requests' bodies take all the memory that there is for them. Try again.\n");
     CHECK(is_alive(server));
     first.send("6\r\n0x1000\r\n0\r\n\r\n");
-    CHECK(soon([&] { return ask(server, "POST", "/debug/pprof/symbol", "", "0x1000").status == 200; }));
+    CHECK(eventually([&] { return ask(server, "POST", "/debug/pprof/symbol", "", "0x1000").status == 200; }));
   }
   // Those that have left have given it back.
   for (int i = 0; i < 3; ++i) {
     const Client client(server.port());
     const std::int64_t before = number_fact(server, "requests");
     client.request("POST", "/debug/pprof/symbol", header);
-    CHECK(soon([&] { return number_fact(server, "requests") == before + 1; }));
+    CHECK(eventually([&] { return number_fact(server, "requests") == before + 1; }));
   }
-  CHECK(soon([&] { return ask(server, "POST", "/debug/pprof/symbol", "", "0x1000").status == 200; }));
+  CHECK(eventually([&] { return ask(server, "POST", "/debug/pprof/symbol", "", "0x1000").status == 200; }));
 }
 
 }  // namespace profagent::test

@@ -274,7 +274,7 @@ TEST_CASE("beyond 64 connections every new one is told so, the others go on [J9]
       late.push_back(std::make_unique<Client>(server.port()));
       late.back()->request("GET", "/debug/pprof/heap");
     }
-    CHECK(soon([&] { return number_fact(server, "connections_open") == 80; }));
+    CHECK(eventually([&] { return number_fact(server, "connections_open") == 80; }));
     for (auto& client : late) {
       const Reply refusal(client->read_all());
       CHECK(number_fact(server, "connections_open") <= 80);
@@ -286,14 +286,14 @@ TEST_CASE("beyond 64 connections every new one is told so, the others go on [J9]
       CHECK(refusal.body == "profagent answers 64 connections at a time. Try again.\n");
     }
   }
-  CHECK(soon([&] {
+  CHECK(eventually([&] {
     clients[0]->request("GET", "/debug/pprof/agent?format=text");
     const Reply facts(clients[0]->read_response());
     return facts.body.find("service.connections_open: 64\n") != std::string::npos &&
            facts.body.find("service.connections_over_limit: 20\n") != std::string::npos;
   }));
   clients.pop_back();
-  CHECK(soon([&] { return is_alive(server); }));
+  CHECK(eventually([&] { return is_alive(server); }));
 }
 
 TEST_CASE("of 64 connections those without a request give way to new ones, the others do not [J9]") {

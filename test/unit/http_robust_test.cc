@@ -68,11 +68,11 @@ TEST_CASE("a body may come in pieces of any size [J12]") {
       const Client client(server.socket_path());
       const std::int64_t requests = number_fact(server, "requests");
       client.send(header + "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
-      REQUIRE(soon([&] { return number_fact(server, "requests") == requests + 1; }));
+      REQUIRE(eventually([&] { return number_fact(server, "requests") == requests + 1; }));
       for (std::size_t at = 0; at < body.size(); at += piece) {
         client.send(body.substr(at, piece));
         // Read before the next one comes.
-        REQUIRE(soon([&] { return unread_bytes(client.fd()) == 0; }));
+        REQUIRE(eventually([&] { return unread_bytes(client.fd()) == 0; }));
       }
       const bool is_right = body.find("nothing") == std::string::npos;
       CHECK(Reply(client.read_all()).status == (is_right ? 200 : 400));
@@ -130,9 +130,9 @@ TEST_CASE("a hundred clients that leave in the middle cancel a hundred collectio
       const linger abort{1, 0};  // a reset instead of an end
       setsockopt(client.fd(), SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
     }
-    REQUIRE(soon([&] { return FakeProfiles::collections_begun == i + 1; }));
+    REQUIRE(eventually([&] { return FakeProfiles::collections_begun == i + 1; }));
   }
-  CHECK(soon([] { return FakeProfiles::collections_cancelled == 100; }));
+  CHECK(eventually([] { return FakeProfiles::collections_cancelled == 100; }));
   CHECK(is_alive(server));
   struct sigaction action = {};
   sigaction(SIGPIPE, nullptr, &action);
@@ -145,9 +145,9 @@ TEST_CASE("a client that sends ahead while it waits and leaves is noticed too") 
     const Client client(server.port());
     client.request("GET", "/debug/pprof/heap?seconds=30");
     client.send(std::string(20000, 'x'));
-    REQUIRE(soon([] { return FakeProfiles::collections_begun == 1; }));
+    REQUIRE(eventually([] { return FakeProfiles::collections_begun == 1; }));
   }
-  CHECK(soon([] { return FakeProfiles::collections_cancelled == 1; }));
+  CHECK(eventually([] { return FakeProfiles::collections_cancelled == 1; }));
 }
 
 }  // namespace profagent::test

@@ -7,9 +7,9 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include "agent/service/server.h"
+#include "test/support/eventually.h"
 
 namespace profagent::test {
 
@@ -85,16 +85,6 @@ std::int64_t number_fact(const TestServer& server, std::string_view name);
 
 // The line "KEY:\tVALUE" of the status that the kernel has of the service's thread; empty when there is none.
 std::string thread_status(const std::string& key);
-
-// False when it has not become true within a time that only guards against hangs.
-template <typename Condition>
-bool soon(Condition condition) {
-  for (int i = 0; i < 500; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return false;
-}
 
 // One request on a connection of its own.
 Reply get(const TestServer& server, std::string_view target, std::string_view more_headers = "");

@@ -229,9 +229,30 @@ TEST_CASE("who is refused an unrecoverable mutex after a wait wakes the next one
   pthread_mutexattr_destroy(&attributes);
 }
 
-TEST_CASE("recursive and error-checking mutexes, and read-write locks, are tried") {
+// As real::syscall.
+long (*real_futex)(long) = [](long error) -> long {
+  errno = static_cast<int>(error);
+  return -1;
+};
+
+TEST_CASE("a futex whose word had another value was not waited for") {
+  begin_test(0, 0x700);
+  const auto wait = [](long error) {
+    CHECK(wait_in<WaitKind::kFutex, real_futex>(&libc, error) == -1);
+    CHECK(errno == error);
+    return recorded(0x700);
+  };
+  CHECK(wait(EAGAIN) == 0);
+  CHECK(wait(ETIMEDOUT) == 1);
+  CHECK(wait(EINTR) == 2);
+}
+
+TEST_CASE("mutexes of any type, and read-write locks, are tried") {
   begin_test(0);
-  for (const int type : {PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK, PTHREAD_MUTEX_ADAPTIVE_NP}) {
+  // To ask for the normal type is not to say nothing.
+  for (const int type :
+       {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK, PTHREAD_MUTEX_ADAPTIVE_NP}) {
+    CAPTURE(type);
     pthread_mutexattr_t attributes;
     pthread_mutexattr_init(&attributes);
     REQUIRE(pthread_mutexattr_settype(&attributes, type) == 0);

@@ -1,8 +1,10 @@
-// A thread that runs until this is destroyed.
+// A thread that does one thing over and over until this is destroyed.
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <thread>
+#include <utility>
 
 #include "agent/safe/sys.h"
 
@@ -10,7 +12,7 @@ namespace profagent {
 
 class Runner {
  public:
-  Runner() : thread_([this] { run(); }) {
+  explicit Runner(std::function<void()> step = [] {}) : step_(std::move(step)), thread_([this] { run(); }) {
     while (tid_ == 0) std::this_thread::yield();
   }
   ~Runner() {
@@ -24,9 +26,9 @@ class Runner {
  private:
   void run() {
     tid_ = safe::sys::gettid();
-    while (!stop_) {
-    }
+    while (!stop_) step_();
   }
+  std::function<void()> step_;
   std::atomic<pid_t> tid_{0};
   std::atomic<bool> stop_{false};
   std::thread thread_;

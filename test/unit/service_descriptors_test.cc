@@ -68,7 +68,7 @@ TEST_CASE(
   const TestServer server;
   const Client client(server.port());
   client.request("GET", "/debug/pprof/heap?seconds=30");
-  REQUIRE(soon([] { return FakeProfiles::collections_begun == 1; }));
+  REQUIRE(eventually([] { return FakeProfiles::collections_begun == 1; }));
 
   std::size_t new_links = 0;
   for (const std::string& link : links_in("/proc/self/fd")) {
@@ -139,7 +139,7 @@ TEST_CASE(
       for (int number = 900; number < 1100; ++number) {
         if (fcntl(number, F_GETFD) != -1) dup2(file, number);
       }
-      failed += soon([&] { return !server.service().is_running(); }) ? 0 : 16;
+      failed += eventually([&] { return !server.service().is_running(); }) ? 0 : 16;
       int kept = 0;
       for (int number = 900; number < 1100; ++number) kept += fcntl(number, F_GETFD) != -1;
       // Three listeners', three of Asio's.

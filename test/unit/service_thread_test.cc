@@ -92,12 +92,12 @@ TEST_CASE("right after stop_and_join() the kernel counts one thread [G3]") {
 TEST_CASE("an idle service ends by itself, and a waiting client is seen") {
   TestServer server(1);
   {
-    const Client client(server.port());
+    Client client(server.port());
     client.request("GET", "/debug/pprof/heap?seconds=3");
     // A connection is not idle, however long it takes.
-    CHECK(Reply(client.read_all(std::chrono::seconds(4))).status == 200);
+    CHECK(Reply(client.read_response()).status == 200);
   }
-  REQUIRE(soon([&] { return !server.service().is_running(); }));
+  REQUIRE(eventually([&] { return !server.service().is_running(); }));
   CHECK_FALSE(server.listeners().client_is_waiting());
   Client client(server.port());
   CHECK(server.listeners().client_is_waiting());
@@ -110,8 +110,8 @@ TEST_CASE("a forked child can start a service of its own") {
   const TestServer server;
   REQUIRE(is_alive(server));
   // Its thread must not be in the allocator when we fork: a sanitizer's is not made for that.
-  REQUIRE(soon([] { return FakeProfiles::times_tended >= 10; }));
-  REQUIRE(soon([] { return thread_status("State") == "S (sleeping)"; }));
+  REQUIRE(eventually([] { return FakeProfiles::times_tended >= 10; }));
+  REQUIRE(eventually([] { return thread_status("State") == "S (sleeping)"; }));
   const pid_t child = fork();
   if (child == 0) {
     alarm(20);

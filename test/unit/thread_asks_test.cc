@@ -13,9 +13,13 @@
 
 #include "agent/safe/events.h"
 #include "agent/safe/sys.h"
+#include "test/support/eventually.h"
+#include "test/unit/runner.h"
 
 namespace profagent::safe {
 namespace {
+
+using test::eventually;
 
 constexpr int kSignal = SIGURG;
 constinit std::atomic<int> foreign = 0;
@@ -34,48 +38,17 @@ void install() {
   REQUIRE(thread_asks.prepare());
 }
 
-// A thread that runs in one function, or waits, until this is destroyed.
-class Runner {
- public:
-  explicit Runner(bool waits) : thread_([this, waits] { run(waits); }) {
-    while (tid_ == 0) std::this_thread::yield();
-  }
-  ~Runner() {
-    stop_ = true;
-    thread_.join();
-  }
-  Runner(const Runner&) = delete;
-  Runner& operator=(const Runner&) = delete;
-  [[nodiscard]] pid_t tid() const { return tid_; }
-  [[nodiscard]] bool kept_errno() const { return kept_errno_; }
-
- private:
-  [[gnu::noinline]] void run(bool waits) {
-    tid_ = sys::gettid();
-    errno = 77;
-    while (!stop_) {
-      if (waits) sys::call(SYS_sched_yield);
-      kept_errno_ = kept_errno_ && errno == 77;
-    }
-  }
-  std::atomic<pid_t> tid_{0};
-  std::atomic<bool> stop_{false};
-  std::atomic<bool> kept_errno_{true};
-  std::thread thread_;
-};
-
-// Patience only guards against hangs: on a busy machine a thread may wait long for its turn.
 bool is_answered(const ThreadAsks::Ask& ask) {
-  for (int i = 0; i < 20'000; ++i) {
-    if (ThreadAsks::answer(ask) != nullptr) return true;
-    usleep(1000);
-  }
-  return false;
+  return eventually([&] { return ThreadAsks::answer(ask) != nullptr; });
 }
 
 TEST_CASE("a running thread answers", "[D1]") {
   install();
-  const Runner runner(false);
+  std::atomic<bool> kept_errno = true;
+  const Runner runner([&] {
+    errno = 77;
+    for (int i = 0; i < 1000; ++i) kept_errno = kept_errno && errno == 77;
+  });
   for (int i = 0; i < 5; ++i) {
     const ThreadAsks::Ask ask = thread_asks.ask(runner.tid(), kSignal);
     REQUIRE(ask.place != nullptr);
@@ -84,7 +57,7 @@ TEST_CASE("a running thread answers", "[D1]") {
     ThreadAsks::give_up(ask);
     CHECK(ThreadAsks::answer(ask) == nullptr);
   }
-  CHECK(runner.kept_errno());
+  CHECK(kept_errno);
   CHECK(foreign == 0);
 }
 
@@ -115,23 +88,25 @@ TEST_CASE("a thread that waits is not asked, and its wait goes on", "[D1]") {
 
 TEST_CASE("all places can be asked from, and each is had again") {
   install();
-  const Runner runner(false);
+  const Runner runner;
   for (int round = 0; round < 3; ++round) {
     std::vector<ThreadAsks::Ask> asks;
     for (std::size_t i = 0; i < ThreadAsks::kPlaces; ++i) {
-      asks.push_back(thread_asks.ask(runner.tid(), kSignal));
-      REQUIRE(asks.back().place != nullptr);
+      // One whose answer is under way is had later.
+      REQUIRE(eventually([&] {
+        asks.push_back(thread_asks.ask(runner.tid(), kSignal));
+        if (asks.back().place == nullptr) asks.pop_back();
+        return asks.size() == i + 1;
+      }));
     }
     CHECK(thread_asks.ask(runner.tid(), kSignal).place == nullptr);
     for (const ThreadAsks::Ask& ask : asks) ThreadAsks::give_up(ask);
-    // One whose answer is under way is had later.
-    usleep(20'000);
   }
 }
 
 TEST_CASE("nobody is asked by a signal that is left, and nobody who is not there") {
   install();
-  const Runner runner(false);
+  const Runner runner;
   events.wake_signal = SIGCONT;
   CHECK(thread_asks.ask(runner.tid(), kSignal).place == nullptr);
   events.wake_signal = kSignal;
@@ -149,7 +124,7 @@ TEST_CASE("a signal of somebody else's is left to others") {
   REQUIRE(::raise(kSignal) == 0);
   CHECK(foreign == 1);
   // A late one: its place has another generation.
-  const Runner runner(false);
+  const Runner runner;
   const ThreadAsks::Ask ask = thread_asks.ask(runner.tid(), kSignal);
   REQUIRE(is_answered(ask));
   ThreadAsks::give_up(ask);
@@ -161,7 +136,7 @@ TEST_CASE("a signal of somebody else's is left to others") {
 
 TEST_CASE("the child of a fork begins anew", "[F3]") {
   install();
-  const Runner runner(false);
+  const Runner runner;
   const ThreadAsks::Ask ask = thread_asks.ask(runner.tid(), kSignal);
   REQUIRE(ask.place != nullptr);
   const pid_t child = fork();

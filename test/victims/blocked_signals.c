@@ -3,7 +3,7 @@
 //
 //   wait    one in sigwaitinfo(), one in sigtimedwait(), one that reads a signalfd, all for every signal, and
 //   one that
-//           burns; each between a little burning
+//           burns; each between a little burning, the first until the command "sigwait"
 //   many    a hundred, "blocked-0" to "blocked-99", that burn for one part in a hundred of the time
 //
 // Command "report" prints how many signals came.
@@ -38,9 +38,11 @@ NOINLINE void* wait_by_sigtimedwait(void* all) {
   return NULL;
 }
 
+static int is_told_to_wait;
+
 NOINLINE void* wait_by_sigwait(void* all) {
   name_thread("sigwait");
-  burn(500000000);
+  while (!__atomic_load_n(&is_told_to_wait, __ATOMIC_RELAXED)) spin_a_while();
   int number = 0;
   sigwait(all, &number);
   note(number);
@@ -105,6 +107,7 @@ int main(int argc, char** argv) {
   say("ready\n");
   char command[64];
   while (await_command(command, sizeof command)) {
+    if (strcmp(command, "sigwait") == 0) __atomic_store_n(&is_told_to_wait, 1, __ATOMIC_RELAXED);
     char line[64];
     snprintf(line, sizeof line, "received %u, last %d\n", received, last_received);
     say(line);

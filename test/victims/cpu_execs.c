@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
     say(line);
     _exit(1);
   }
-  for (int i = 0; argc == 3 && i < 2000 && has_timers() == 0; ++i) usleep(500);
+  for (int i = 0; argc == 3 && i < 40000 && has_timers() == 0; ++i) usleep(500);
   if (argc == 3 && has_timers() == 0) {
     say("no timers\n");
     _exit(1);

@@ -12,18 +12,18 @@ static int lifeline[2];
 
 NOINLINE void* burn_in_parent(void* unused) {
   name_thread("parent");
-  for (;;) burn(1000000);
+  for (;;) spin_a_while();
   return unused;
 }
 
 NOINLINE void* burn_in_childs_thread(void* unused) {
   name_thread("childs-thread");
-  for (;;) burn(1000000);
+  for (;;) spin_a_while();
   return unused;
 }
 
 NOINLINE void burn_in_child(void) {
-  burn(1000000);
+  spin_a_while();
   END_OF_FRAME();
 }
 

@@ -1,5 +1,6 @@
 // Threads that wait for each other, or seem to. The first argument says how:
 //   abba       two threads take two mutexes, each in its own order
+//   probed     the same, after it was tried whether there are system call filters
 //   timed      the same, but they give up after a minute
 //   signals    as abba, and both are interrupted again and again
 //   three      a circle of a mutex, a read-write lock that is being written and a join; one more waits for it
@@ -9,6 +10,8 @@
 //   dead       a thread ends with a mutex in its hands
 //   fork       a child waits for a mutex that another thread of its parent had
 //   readers    a writer waits for a reader, who waits for a mutex of the writer's: nobody notes who reads
+#include <errno.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -251,6 +254,10 @@ int main(int argc, char** argv) {
   const char* how = argc > 1 ? argv[1] : "";
   links = argc > 2 ? atoi(argv[2]) : 0;
   if (strcmp(how, "abba") == 0) abba(takes_a_then_b);
+  if (strcmp(how, "probed") == 0) {
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL, 0, 0) == 0 || errno != EFAULT) return 2;
+    abba(takes_a_then_b);
+  }
   if (strcmp(how, "timed") == 0) abba(tries_a_then_b);
   if (strcmp(how, "signals") == 0) abba_with_signals();
   if (strcmp(how, "three") == 0) three();

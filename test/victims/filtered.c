@@ -47,7 +47,7 @@ NOINLINE void* go_to_prison(void* unused) {
 NOINLINE void* burn_for_ever(void* unused) {
   name_thread("free");
   for (;;) {
-    burn(1000000);
+    spin_a_while();
     // The agent's thread, which ends for such calls, comes back with an allocation of this thread.
     free(malloc(10000));
   }

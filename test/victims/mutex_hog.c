@@ -2,6 +2,7 @@
 //   hog1 N MS, hog2 N MS   keeps it for MS ms after N threads have come to wait for it
 //   pingpong N             two threads wait for each other, N times
 //   quiet N                N times all that takes locks without waiting
+//   pairs N                N times a lock of each kind is taken, and given back
 // Prints the lock's address, and for a hog "hog1 at_least at_most": what the N have waited in all until it
 // gave the lock back, in ns.
 #include <pthread.h>
@@ -127,6 +128,26 @@ static void pingpong(int rounds) {
   for (int i = 0; i < 2; ++i) pthread_join(players[i].thread, NULL);
 }
 
+NOINLINE static void pairs(int times) {
+  pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+  mtx_t mtx;
+  sem_t semaphore;
+  mtx_init(&mtx, mtx_plain);
+  sem_init(&semaphore, 0, 0);
+  for (int i = 0; i < times; ++i) {
+    pthread_mutex_lock(&lock);
+    pthread_mutex_unlock(&lock);
+    pthread_rwlock_rdlock(&rwlock);
+    pthread_rwlock_unlock(&rwlock);
+    pthread_rwlock_wrlock(&rwlock);
+    pthread_rwlock_unlock(&rwlock);
+    mtx_lock(&mtx);
+    mtx_unlock(&mtx);
+    sem_post(&semaphore);
+    sem_wait(&semaphore);
+  }
+}
+
 // Locks that are free, locks that are taken and only tried, and signals that nobody waits for.
 NOINLINE static void quiet(int times) {
   pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -179,6 +200,7 @@ int main(void) {
     if (strncmp(command, "hog2", 4) == 0) hog2(count, ms);
     if (strncmp(command, "pingpong", 8) == 0) pingpong((int)count);
     if (strncmp(command, "quiet", 5) == 0) quiet((int)count);
+    if (strncmp(command, "pairs", 5) == 0) pairs((int)count);
     say("done\n");
   }
   return 0;

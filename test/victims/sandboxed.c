@@ -4,7 +4,8 @@
 // as much as a new thread needs, and makes one, which allocates. "raw" is "filter" by syscall(), "twice"
 // installs a second one from under the first, and at "beside" a thread that is free has one refused
 // after that, and changes its rights. At "signals" it takes those for itself that were ours, at "close" it
-// unloads a library, at "fork" its child allocates, each with what that needs.
+// unloads a library, at "fork" its child allocates, each with what that needs. At "again" another thread is
+// free, makes our thread come back, and comes under the second filter, which is for all.
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
@@ -73,6 +74,10 @@ static struct sock_filter for_fork[] = {
     sizeof(array) / sizeof *(array), (array) \
   }
 
+static struct sock_filter with_seccomp[] = {
+    LOAD_NUMBER, ALLOW(SYS_read), ALLOW(SYS_write), ALLOW(SYS_exit_group), ALLOW(SYS_seccomp), KILL_ALL_ELSE,
+};
+
 static int is_installed;
 static int was_refused;
 static int has_allocated;
@@ -94,6 +99,18 @@ static void* allocate(void* unused) {
   }
   __atomic_store_n(&has_allocated, 1, __ATOMIC_RELEASE);
   for (;;) sched_yield();
+  return unused;
+}
+
+static void* come_under_the_second(void* unused) {
+  while (!__atomic_load_n(&is_installed, __ATOMIC_ACQUIRE)) usleep(1000);
+  // The agent's thread comes back with an allocation of this thread.
+  free(malloc(10000000));
+  say("back ");
+  char command[64];
+  if (!await_command(command, sizeof command)) _exit(2);
+  __atomic_store_n(&has_allocated, 1, __ATOMIC_RELEASE);
+  for (;;) __asm__ volatile("pause");
   return unused;
 }
 
@@ -179,6 +196,15 @@ int main(void) {
       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
       __atomic_store_n(&is_installed, 1, __ATOMIC_RELEASE);
       while (!__atomic_load_n(&was_refused, __ATOMIC_ACQUIRE)) __asm__ volatile("pause");
+    } else if (strcmp(command, "again") == 0) {
+      pthread_t thread;
+      const struct sock_fprog for_all = PROGRAM(instructions);
+      filter = PROGRAM(with_seccomp);
+      if (pthread_create(&thread, NULL, come_under_the_second, NULL) != 0) exit(2);
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+      __atomic_store_n(&is_installed, 1, __ATOMIC_RELEASE);
+      while (!__atomic_load_n(&has_allocated, __ATOMIC_ACQUIRE)) __asm__ volatile("pause");
+      if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &for_all) != 0) _exit(2);
     } else if (strcmp(command, "maker") == 0) {
       pthread_t thread;
       filter = PROGRAM(for_threads);

@@ -132,20 +132,26 @@ def is_served(address):
 def web_pages(t):
     if not t.tools or not os.path.exists(os.path.join(t.tools, "go_pprof")):
         raise Skip("no go_pprof in --tools")
-    address = free_address()
-    host = "%s:%d" % address
-    command = [os.path.join(t.tools, "go_pprof"), f"-http={host}", "-no_browser", f"{t.url}/debug/pprof/heap"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = None
     try:
-        wait_until(lambda: is_served(address), lambda: "no web pages")
+        # Somebody else may be given the port before the program has it.
+        for _ in range(3):
+            address = free_address()
+            host = "%s:%d" % address
+            command = [os.path.join(t.tools, "go_pprof"), f"-http={host}", "-no_browser", f"{t.url}/debug/pprof/heap"]
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            wait_until(lambda: process.poll() is not None or is_served(address), lambda: "no web pages")
+            if process.poll() is None:
+                break
         # The graph of /ui/ needs graphviz, the page of sources a function to look for (clients_test).
         for path in ("/ui/flamegraph", "/ui/top", "/ui/peek?f=."):
             with Connection(address) as connection:
                 answer = connection.request("GET", path, [("Host", host), ("Connection", "close")])
                 equal(answer.status, 200, path)
     finally:
-        process.kill()
-        process.wait()
+        if process is not None:
+            process.kill()
+            process.wait()
 
 
 def one_gzip_file(_, scrape):
