@@ -262,8 +262,9 @@ void on_rights_changed() noexcept {
   --safe::thread_state.keeps_agent_out;
   const bool may_ask = safe::may_ask_kernel();
   if (may_ask && safe::events.any_is_filtered.load() == 0 && serving.is_deaf.exchange(false)) {
-    // The filter was refused. Our thread is not there: its connections are none of the signal's business.
-    arm();
+    // The filter was refused. Connections to our thread are none of the signal's business; while the gate is
+    // shut nobody starts it.
+    if (!serving.service.is_running()) arm();
     if (serving.listeners.client_is_waiting()) serving.rung = true;
   }
   serving.starting.open();

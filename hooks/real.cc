@@ -78,7 +78,9 @@ int attempt_after_resolving(pthread_mutex_t* mutex) {
 }  // namespace
 
 constinit std::add_pointer_t<int(pthread_mutex_t*)> attempt_mutex = attempt_after_resolving;
-constinit Tries may_try;
+constinit std::atomic<bool> may_try_rdlock{false};
+constinit std::atomic<bool> may_try_wrlock{false};
+constinit std::atomic<bool> may_try_mtx{false};
 constinit std::add_pointer_t<int(sem_t*)> attempt_unit = have_no_unit;
 
 void resolve() noexcept {
@@ -99,9 +101,9 @@ void resolve() noexcept {
   set(attempt_mutex, nullptr,
       come_together("pthread_mutex_lock", "pthread_mutex_trylock") ? pthread_mutex_trylock
                                                                    : pthread_mutex_lock);
-  may_try.rdlock = come_together("pthread_rwlock_rdlock", "pthread_rwlock_tryrdlock");
-  may_try.wrlock = come_together("pthread_rwlock_wrlock", "pthread_rwlock_trywrlock");
-  may_try.mtx = come_together("mtx_lock", "mtx_trylock");
+  may_try_rdlock = come_together("pthread_rwlock_rdlock", "pthread_rwlock_tryrdlock");
+  may_try_wrlock = come_together("pthread_rwlock_wrlock", "pthread_rwlock_trywrlock");
+  may_try_mtx = come_together("mtx_lock", "mtx_trylock");
   set(attempt_unit, nullptr, come_together("sem_wait", "sem_trywait") ? sem_trywait : have_no_unit);
 }
 

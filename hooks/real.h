@@ -34,12 +34,9 @@ namespace profagent::hooks::real {
 [[gnu::visibility("hidden")]] extern constinit std::add_pointer_t<int(pthread_mutex_t*)> attempt_mutex;
 
 // The same of other locks: whether they may be tried. False before resolve().
-struct Tries {
-  std::atomic<bool> rdlock{false};
-  std::atomic<bool> wrlock{false};
-  std::atomic<bool> mtx{false};
-};
-[[gnu::visibility("hidden")]] extern constinit Tries may_try;
+[[gnu::visibility("hidden")]] extern constinit std::atomic<bool> may_try_rdlock;
+[[gnu::visibility("hidden")]] extern constinit std::atomic<bool> may_try_wrlock;
+[[gnu::visibility("hidden")]] extern constinit std::atomic<bool> may_try_mtx;
 // sem_trywait(), or this one.
 int have_no_unit(sem_t* semaphore) noexcept;
 [[gnu::visibility("hidden")]] extern constinit std::add_pointer_t<int(sem_t*)> attempt_unit;

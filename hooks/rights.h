@@ -7,7 +7,7 @@
 #include <ctime>
 #include <utility>
 
-#include <sys/prctl.h>
+#include <linux/prctl.h>
 
 #include "agent/safe/clock.h"
 #include "agent/safe/events.h"

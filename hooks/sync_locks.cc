@@ -149,39 +149,39 @@ int __pthread_mutex_unlock(pthread_mutex_t* mutex) {
 
 PROFAGENT_EXPORT(pthread_rwlock_rdlock)
 int pthread_rwlock_rdlock(pthread_rwlock_t* lock) {
-  return lock_rwlock<real::pthread_rwlock_rdlock, real::pthread_rwlock_tryrdlock, real::may_try.rdlock>(lock);
+  return lock_rwlock<real::pthread_rwlock_rdlock, real::pthread_rwlock_tryrdlock, real::may_try_rdlock>(lock);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_timedrdlock)
 int pthread_rwlock_timedrdlock(pthread_rwlock_t* lock, const timespec* until) {
   if (!is_valid(until)) return real::pthread_rwlock_timedrdlock(lock, until);
-  return lock_rwlock<real::pthread_rwlock_timedrdlock, real::pthread_rwlock_tryrdlock, real::may_try.rdlock>(
+  return lock_rwlock<real::pthread_rwlock_timedrdlock, real::pthread_rwlock_tryrdlock, real::may_try_rdlock>(
       lock, until);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_clockrdlock)
 int pthread_rwlock_clockrdlock(pthread_rwlock_t* lock, clockid_t clock, const timespec* until) {
   if (!is_valid(until, clock)) return real::pthread_rwlock_clockrdlock(lock, clock, until);
-  return lock_rwlock<real::pthread_rwlock_clockrdlock, real::pthread_rwlock_tryrdlock, real::may_try.rdlock>(
+  return lock_rwlock<real::pthread_rwlock_clockrdlock, real::pthread_rwlock_tryrdlock, real::may_try_rdlock>(
       lock, clock, until);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_wrlock)
 int pthread_rwlock_wrlock(pthread_rwlock_t* lock) {
-  return lock_rwlock<real::pthread_rwlock_wrlock, real::pthread_rwlock_trywrlock, real::may_try.wrlock>(lock);
+  return lock_rwlock<real::pthread_rwlock_wrlock, real::pthread_rwlock_trywrlock, real::may_try_wrlock>(lock);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_timedwrlock)
 int pthread_rwlock_timedwrlock(pthread_rwlock_t* lock, const timespec* until) {
   if (!is_valid(until)) return real::pthread_rwlock_timedwrlock(lock, until);
-  return lock_rwlock<real::pthread_rwlock_timedwrlock, real::pthread_rwlock_trywrlock, real::may_try.wrlock>(
+  return lock_rwlock<real::pthread_rwlock_timedwrlock, real::pthread_rwlock_trywrlock, real::may_try_wrlock>(
       lock, until);
 }
 
 PROFAGENT_EXPORT(pthread_rwlock_clockwrlock)
 int pthread_rwlock_clockwrlock(pthread_rwlock_t* lock, clockid_t clock, const timespec* until) {
   if (!is_valid(until, clock)) return real::pthread_rwlock_clockwrlock(lock, clock, until);
-  return lock_rwlock<real::pthread_rwlock_clockwrlock, real::pthread_rwlock_trywrlock, real::may_try.wrlock>(
+  return lock_rwlock<real::pthread_rwlock_clockwrlock, real::pthread_rwlock_trywrlock, real::may_try_wrlock>(
       lock, clock, until);
 }
 
@@ -192,12 +192,12 @@ int pthread_rwlock_unlock(pthread_rwlock_t* lock) {
 
 PROFAGENT_EXPORT(__pthread_rwlock_rdlock)
 int __pthread_rwlock_rdlock(pthread_rwlock_t* lock) {
-  return lock_rwlock<real::pthread_rwlock_rdlock, real::pthread_rwlock_tryrdlock, real::may_try.rdlock>(lock);
+  return lock_rwlock<real::pthread_rwlock_rdlock, real::pthread_rwlock_tryrdlock, real::may_try_rdlock>(lock);
 }
 
 PROFAGENT_EXPORT(__pthread_rwlock_wrlock)
 int __pthread_rwlock_wrlock(pthread_rwlock_t* lock) {
-  return lock_rwlock<real::pthread_rwlock_wrlock, real::pthread_rwlock_trywrlock, real::may_try.wrlock>(lock);
+  return lock_rwlock<real::pthread_rwlock_wrlock, real::pthread_rwlock_trywrlock, real::may_try_wrlock>(lock);
 }
 
 PROFAGENT_EXPORT(__pthread_rwlock_unlock)
@@ -211,12 +211,12 @@ int __pthread_rwlock_unlock(pthread_rwlock_t* lock) {
 namespace watched {
 
 int mtx_lock(mtx_t* mutex) {
-  if (!safe::is_set(real::may_try.mtx)) return real::mtx_lock(mutex);
+  if (!safe::is_set(real::may_try_mtx)) return real::mtx_lock(mutex);
   return lock_mutex<real::mtx_lock, real::mtx_trylock, thrd_busy>(mutex);
 }
 
 int mtx_timedlock(mtx_t* mutex, const timespec* until) {
-  if (!safe::is_set(real::may_try.mtx)) return real::mtx_timedlock(mutex, until);
+  if (!safe::is_set(real::may_try_mtx)) return real::mtx_timedlock(mutex, until);
   return lock_mutex<real::mtx_timedlock, real::mtx_trylock, thrd_busy>(mutex, until);
 }
 
