@@ -148,24 +148,21 @@ NOINLINE static void pairs(int times) {
   }
 }
 
-// Locks that are free, locks that are taken and only tried, and signals that nobody waits for.
+// Besides those: locks that are taken and only tried, time limits, and signals that nobody waits for.
 NOINLINE static void quiet(int times) {
   pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
   pthread_mutex_t taken = PTHREAD_MUTEX_INITIALIZER;
   pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
   pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
-  mtx_t mtx;
   sem_t semaphore;
   const struct timespec soon = in_a_minute(CLOCK_REALTIME);
-  mtx_init(&mtx, mtx_timed);
   sem_init(&semaphore, 0, 0);
   pthread_mutex_lock(&taken);
   for (int i = 0; i < times; ++i) {
     if (pthread_mutex_trylock(&taken) == 0) _exit(3);
     if (pthread_mutex_trylock(&mutex) != 0) _exit(3);
     pthread_mutex_unlock(&mutex);
-    pthread_mutex_lock(&mutex);
-    pthread_mutex_unlock(&mutex);
+    pairs(1);
     pthread_mutex_timedlock(&mutex, &soon);
     pthread_mutex_unlock(&mutex);
     pthread_rwlock_rdlock(&rwlock);
@@ -173,12 +170,6 @@ NOINLINE static void quiet(int times) {
     if (pthread_rwlock_trywrlock(&rwlock) == 0) _exit(3);
     pthread_rwlock_unlock(&rwlock);
     pthread_rwlock_unlock(&rwlock);
-    pthread_rwlock_wrlock(&rwlock);
-    pthread_rwlock_unlock(&rwlock);
-    mtx_lock(&mtx);
-    mtx_unlock(&mtx);
-    sem_post(&semaphore);
-    sem_wait(&semaphore);
     if (sem_trywait(&semaphore) == 0) _exit(3);
     pthread_cond_signal(&cond);
     pthread_cond_broadcast(&cond);
