@@ -40,7 +40,7 @@ class FilterMarks {
       : filter_(filter), was_filtered_(std::exchange(safe::thread_state.is_filtered, true)) {
     if (filter_ != Filter::kOfAllThreads) return;
     safe::events.all_are_filtered.fetch_add(1);
-    let_others_finish();
+    if (safe::events.process.load(std::memory_order_relaxed) != 0) let_others_finish();
   }
   // The filter was refused.
   void take_back() const noexcept {
@@ -69,10 +69,13 @@ class FilterMarks {
 // the thread is left alone for good. `fails(result)`: the filter was refused.
 template <typename Call, typename Fails>
 auto installing_filter(Filter filter, Call call, Fails fails) {
+  // 0: not loaded yet, or a program that we have nothing to do with.
   const pid_t process = safe::events.process.load(std::memory_order_relaxed);
-  if (process != 0 && safe::may_ask_kernel() && process != safe::sys::getpid()) return call();
   const bool is_first = safe::may_ask_kernel();
-  if (is_first) safe::find_whether_clock_asks();
+  if (is_first && process != 0) {
+    if (process != safe::sys::getpid()) return call();
+    safe::find_whether_clock_asks();
+  }
   // From here on no signal is armed any more; a filter that is refused takes it back.
   safe::events.any_is_filtered.fetch_add(1);
   // From under a filter our thread is only in the way of one for all.

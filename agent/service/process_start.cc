@@ -11,8 +11,6 @@
 
 namespace profagent::service {
 
-namespace {}  // namespace
-
 std::optional<std::uint64_t> parse_start_ticks(std::string_view stat) {
   // The second field is the name, which may have spaces and parentheses in it.
   constexpr int kFieldsBetween = 20;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "agent/safe/counters.h"
+#include "agent/safe/events.h"
 #include "agent/safe/heap_recorder.h"
 #include "agent/safe/random.h"
 #include "agent/safe/thread_state.h"
@@ -362,6 +363,23 @@ TEST_CASE("an allocation that the allocator builds on others counts once") {
     }
     check_probability(recorded, kThreads, 700, kRate);
   }
+}
+
+TEST_CASE("a filter for all threads that is about to come switches nobody off for good when it is refused") {
+  constexpr std::uint64_t kRate = 1000;
+  constexpr std::uint64_t kTries = 1'000'000;
+  heap_recorder.set_rate(kRate);
+  become_new_thread(17);
+  events.all_are_filtered = 1;
+  std::uint64_t meanwhile = 0;
+  for (int i = 0; i < 1000; ++i) meanwhile += allocate(500) != 0 ? 1 : 0;
+  CHECK(meanwhile == 0);
+  events.all_are_filtered = 0;
+  // Until it looks again.
+  for (int i = 0; i < 10'000; ++i) allocate(500);
+  std::uint64_t hits = 0;
+  for (std::uint64_t i = 0; i < kTries; ++i) hits += allocate(500) != 0 ? 1 : 0;
+  check_probability(hits, kTries, 500, kRate);
 }
 
 TEST_CASE("the agent's own thread is never sampled") {
