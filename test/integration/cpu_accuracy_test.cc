@@ -3,12 +3,9 @@
 //
 // The statistics. A signal comes at a tick of the kernel, and the functions take turns much faster than it
 // ticks, at random: n signals are n independent draws. A function with share p is seen with a standard
-// deviation of sigma = sqrt(p (1 - p) / n). n is half the number of signals. Not that of periods, for at
-// 1000 Hz one signal stands for several; and half, because each stands for the time since the last one, which
-// varies when others have the processors: by as much as its mean at worst, as between unrelated moments, and
-// then n signals tell as much as n / 2 that stand for the same time. The bound on the mean over R runs is
-// sigma of a single run. The mean's own deviation is sigma / sqrt(R), so with R = 20 a true profiler fails at
-// 4.47 standard deviations: 8e-6 for each function.
+// deviation of sigma = sqrt(p (1 - p) / n). n is the number of signals, not of periods: at 1000 Hz one signal
+// stands for several. The bound on the mean over R runs is sigma of a single run. The mean's own deviation is
+// sigma / sqrt(R), so with R = 20 a true profiler fails at 4.47 standard deviations: 8e-6 for each function.
 //
 // Totals are no matter of chance. What no sample covers is shown as such, if it is more than 2 % of a window
 // and more than two periods and two ticks (untold(); docs/limits.md). The latter is more than 2 %
@@ -70,7 +67,7 @@ class Runs {
       const double share = truth.functions[i] / truth.total();
       const double seen = static_cast<double>(nanos_in(profile, "share_" + std::to_string(i + 1))) / sampled;
       errors_[i] += seen - share;
-      variances_[i] += share * (1 - share) / (signals / 2);
+      variances_[i] += share * (1 - share) / signals;
     }
   }
   void check() const {
