@@ -72,19 +72,35 @@ bool is_own_process() {
   return safe::sys::getpid() == safe::events.process;
 }
 
-// By which clients are heard without a thread. Any thread may get a signal, and one under a filter must not.
-int arming_signal() {
-  return safe::events.any_is_filtered.load() != 0 ? 0 : wake_signal();
+// By which clients are heard without a thread; 0: only a thread hears them.
+int arming_signal() noexcept {
+  return safe::may_signal_process() ? wake_signal() : 0;
 }
 
-// Also beside a filter that is about to come: who installs it says so before he disarms, and we look again.
+// Also beside a thread that is about to become one to which no signal may come: it says so before it disarms,
+// and we look again.
 void arm() noexcept {
   serving.listeners.notify_by_signal(arming_signal());
-  if (safe::events.any_is_filtered.load() != 0) serving.listeners.notify_by_signal(0);
+  if (!safe::may_signal_process()) serving.listeners.notify_by_signal(0);
+}
+
+// With the next allocation.
+void start_soon() noexcept {
+  safe::events.is_deferred.store(true, std::memory_order_relaxed);
+  safe::HeapRecorder::look_soon();
+}
+
+void hear_who_waits() noexcept {
+  if (arming_signal() != 0) return wake_now();
+  start_soon();
 }
 
 // Nobody has asked for a while: a program that has no other threads gets rid of ours.
 constexpr unsigned kIdleSeconds = 60;
+
+bool may_retire() noexcept {
+  return arming_signal() != 0;
+}
 
 void start_for_client() noexcept;
 
@@ -92,6 +108,8 @@ void on_retired() noexcept {
   arm();
   // Who came before the signal was armed.
   if (serving.listeners.client_is_waiting()) start_for_client();
+  // Or nobody hears the next one.
+  if (!may_retire()) start_soon();
 }
 
 void start_inside(unsigned idle_seconds) noexcept {
@@ -103,6 +121,7 @@ void start_inside(unsigned idle_seconds) noexcept {
            .create_thread = reinterpret_cast<decltype(&pthread_create)>(hooks::real::pthread_create),
            .make_site = make_service_site,
            .idle_seconds = idle_seconds,
+           .may_retire = may_retire,
            .on_retired = on_retired,
            .keep_stderr = logs_to_stderr(),
            .filters_at_load = served().filters_at_load})) {
@@ -130,17 +149,23 @@ bool start_service(unsigned idle_seconds) noexcept {
 
 void start_for_client() noexcept {
   serving.rung = true;
-  // Without a signal nobody would hear the next one.
-  if (start_service(arming_signal() != 0 ? kIdleSeconds : 0)) serving.rung = false;
+  if (start_service(kIdleSeconds)) serving.rung = false;
 }
 
 // The program wants the signal for itself. Without another one only a thread can hear clients.
 void on_wake_signal_moved() noexcept {
   if (serving.service.is_running() || !is_own_process()) return;
   arm();
-  if (wake_signal() != 0) return;
-  safe::events.is_deferred.store(true, std::memory_order_relaxed);
-  safe::HeapRecorder::look_soon();
+  if (wake_signal() == 0) start_soon();
+}
+
+// Of the calling thread, for which it is about to be set.
+void on_signal_stack_is_small() noexcept {
+  if (!is_own_process()) return;
+  stop_trying();
+  if (serving.service.is_running()) return;
+  arm();
+  start_soon();
 }
 
 service::Remote look_for_token() {
@@ -186,15 +211,15 @@ void open_listeners() noexcept {
   if (!serving.listeners.any()) return;
   if (serving.forks == 0) watch_for_clients(start_for_client, on_wake_signal_moved);
   arm();
-  // Who came before the signal was armed.
-  if (serving.listeners.client_is_waiting()) wake_now();
+  // Who came before the signal was armed; without one there must be somebody to hear the first.
+  if (serving.listeners.client_is_waiting() || arming_signal() == 0) hear_who_waits();
 }
 
 void do_deferred() noexcept {
   if (serving.reopen.exchange(false)) {
     open_listeners();
     // Who forks and goes on without a thread is woken by the signal, if there is one.
-    if (wake_signal() != 0) return;
+    if (arming_signal() != 0) return;
   }
   start_for_client();
 }
@@ -270,11 +295,10 @@ void on_rights_changed() noexcept {
   serving.starting.open();
   if (serving.wanted.exchange(false)) {
     // Not at once: the next such call often follows.
-    safe::events.is_deferred.store(true, std::memory_order_relaxed);
-    safe::HeapRecorder::look_soon();
+    start_soon();
   }
   // No system call under a filter, which may just have forbidden it.
-  if (may_ask && serving.rung.exchange(false)) wake_now();
+  if (may_ask && serving.rung.exchange(false)) hear_who_waits();
 }
 
 }  // namespace
@@ -289,6 +313,7 @@ bool begin_serving(const Served& what) noexcept {
   safe::events.filter_will_come.store(on_filter_will_come, std::memory_order_release);
   safe::events.filter_will_come_for_all.store(on_filter_will_come_for_all, std::memory_order_release);
   safe::events.thread_created.store(on_thread_created, std::memory_order_release);
+  safe::events.signal_stack_is_small.store(on_signal_stack_is_small, std::memory_order_release);
   return true;
 }
 
@@ -307,8 +332,7 @@ void forget_serving_after_fork() noexcept {
 
 void serve_anew_after_fork() noexcept {
   serving.reopen = true;
-  safe::events.is_deferred.store(true, std::memory_order_relaxed);
-  safe::HeapRecorder::look_soon();
+  start_soon();
 }
 
 void end_serving() noexcept {

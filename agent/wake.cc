@@ -35,7 +35,7 @@ class Retry {
  public:
   void arm() noexcept {
     // It would be the process' signal, and may come to a thread that must not even return from it.
-    if (safe::events.any_is_filtered.load() != 0) return;
+    if (!safe::may_signal_process()) return;
     constexpr long kAgainAfterNanos = 10'000'000;
     if (!exists_.load(std::memory_order_relaxed)) {
       sigevent event{};
@@ -51,7 +51,7 @@ class Retry {
     once.it_value.tv_nsec = kAgainAfterNanos;
     sys::call(SYS_timer_settime, timer_, 0, reinterpret_cast<long>(&once), 0);
     // One that was about to come says so before it ends what it finds here.
-    if (safe::events.any_is_filtered.load() != 0) end();
+    if (!safe::may_signal_process()) end();
   }
 
   void end() noexcept {

@@ -1,6 +1,6 @@
 // syscall(), by which absl::Mutex, Rust's standard locks and C++20's atomic::wait block, and by which a
-// program may install a system call filter. All others go on to libc without a look at their arguments: how
-// many a caller has given nobody knows, and what lies on its stack is its own.
+// program may install a system call filter or set an alternate stack. All others go on to libc without a look
+// at their arguments: how many a caller has given nobody knows, and what lies on its stack is its own.
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -9,6 +9,7 @@
 #include "hooks/export.h"
 #include "hooks/real.h"
 #include "hooks/rights.h"
+#include "hooks/signal_stack.h"
 #include "hooks/waiting.h"
 
 namespace profagent::hooks {
@@ -56,12 +57,14 @@ extern "C" {
     return installing_filter(kind, call,
                              [=](long result) { return result < 0 || (result > 0 && !is_descriptor); });
   }
+  if (number == SYS_sigaltstack)
+    return set_signal_stack(reinterpret_cast<const stack_t*>(a), reinterpret_cast<stack_t*>(b));
   if (!is_wait(static_cast<int>(b))) return real::syscall(number, a, b, c, d, e, f);
   return wait_here<safe::WaitKind::kFutex, real::syscall, Entered::kNever, real::syscall>(
       reinterpret_cast<const void*>(a), number, a, b, c, d, e, f);
 }
 
-static_assert(SYS_prctl == 157 && SYS_futex == 202 && SYS_seccomp == 317);
+static_assert(SYS_sigaltstack == 131 && SYS_prctl == 157 && SYS_futex == 202 && SYS_seccomp == 317);
 PROFAGENT_EXPORT(syscall)
 __attribute__((naked)) long syscall(long /*number*/, ...) {
   asm("cmp $202, %rdi\n\t"
@@ -69,6 +72,8 @@ __attribute__((naked)) long syscall(long /*number*/, ...) {
       "cmp $317, %rdi\n\t"
       "je profagent_watched_syscall\n\t"
       "cmp $157, %rdi\n\t"
+      "je profagent_watched_syscall\n\t"
+      "cmp $131, %rdi\n\t"
       "je profagent_watched_syscall\n\t"
       "jmp *_ZN9profagent5hooks4real7syscallE(%rip)");
 }

@@ -1,5 +1,5 @@
-// Whether a thread can take the signal of the CPU timers: it may block it, or have an alternate stack that is
-// too small for it. While no CPU profile is taken these only forward.
+// Whether a thread can take the signal of the CPU timers: it may block it. While no CPU profile is taken
+// these only forward.
 #include <csignal>
 
 #include "agent/safe/cpu_recorder.h"
@@ -57,13 +57,8 @@ void note_signals_taken(const sigset_t* signals) {
   const safe::SafeSection keeps_errno;
   if (sigismember(signals, SIGPROF) != 1 && sigismember(signals, safe::cpu_signal.number()) != 1) return;
   safe::ThreadSlot* slot = safe::threads.current();
-  if (slot == nullptr || slot->takes_cpu_signal.exchange(true, std::memory_order_relaxed)) return;
-  if (may_have_timer()) safe::cpu_timers.remove(safe::sys::gettid());
-}
-
-// The kernel's words for the thread's alternate stack, before it is told.
-bool is_too_small(const stack_t& stack) {
-  return (stack.ss_flags & SS_DISABLE) == 0 && stack.ss_size < safe::least_alternate_stack();
+  if (slot == nullptr || safe::threads.mark(slot->takes_cpu_signal, true)) return;
+  if (safe::may_ask_kernel()) safe::cpu_timers.leave_alone(safe::sys::gettid());
 }
 
 }  // namespace
@@ -107,28 +102,6 @@ int sighold(int number) {
 PROFAGENT_EXPORT(sigrelse)
 int sigrelse(int number) {
   return change_mask(false, is_sampled_signal(number), [=] { return real::sigrelse(number); });
-}
-
-PROFAGENT_EXPORT(sigaltstack)
-int sigaltstack(const stack_t* stack, stack_t* old) {
-  if (stack == nullptr || safe::thread_state.is_agent) return real::sigaltstack(stack, old);
-  safe::ThreadSlot* slot = nullptr;
-  bool was_too_small = false;
-  {
-    const safe::SafeSection keeps_errno;
-    const bool too_small = is_too_small(*stack);
-    slot = safe::threads.current();
-    if (slot != nullptr) {
-      was_too_small = slot->small_signal_stack.exchange(too_small, std::memory_order_relaxed);
-    }
-    // Before the kernel could use it.
-    if (too_small && may_have_timer()) safe::cpu_timers.remove(safe::sys::gettid());
-  }
-  const int result = real::sigaltstack(stack, old);
-  if (result != 0 && slot != nullptr) {
-    slot->small_signal_stack.store(was_too_small, std::memory_order_relaxed);
-  }
-  return result;
 }
 
 }  // extern "C"

@@ -13,6 +13,7 @@
 #include "agent/safe/signal_stack.h"
 #include "agent/safe/stack_table.h"
 #include "agent/safe/sys.h"
+#include "agent/safe/threads.h"
 #include "agent/safe/unwind.h"
 
 namespace profagent::safe {
@@ -83,7 +84,11 @@ void CpuRecorder::on_thread_start() noexcept {
   // A child that was made past our fork handler has our memory, but nobody has asked it.
   if (period == 0 || !cpu_signal.is_own_process() || cpu_signal.is_blocked_here()) return;
   const std::int64_t begin = -static_cast<std::int64_t>(random_rest(period, &period));
-  if (cpu_timers.add(sys::gettid(), begin) == AddResult::kNoRoom) count(counters.cpu_threads_without_timer);
+  // Nobody else marks this thread. What others mark only seems to be in the way.
+  AddResult result = AddResult::kStale;
+  for (int i = 0; i < 4 && result == AddResult::kStale; ++i)
+    result = cpu_timers.add(sys::gettid(), begin, threads.marks());
+  if (result == AddResult::kNoRoom) count(counters.cpu_threads_without_timer);
 }
 
 void CpuRecorder::forget_after_fork() noexcept {

@@ -7,6 +7,7 @@
 #include "agent/safe/clock.h"
 #include "agent/safe/lazy.h"
 #include "agent/safe/sys.h"
+#include "agent/safe/threads.h"
 
 namespace profagent::safe {
 
@@ -43,6 +44,11 @@ timespec to_timespec(std::uint64_t nanos) noexcept {
   return {static_cast<time_t>(nanos / kPerSecond), static_cast<long>(nanos % kPerSecond)};
 }
 
+// Of no timer when there is none any more: the kernel refuses it then.
+int kernel_id(const CpuTimer& timer) noexcept {
+  return timer.id.load(std::memory_order_relaxed) - 1;
+}
+
 // No period disarms. A first distance of 0 would do that, too.
 bool set_time(const CpuTimer& timer, std::uint64_t first, std::uint64_t period) noexcept {
   itimerspec time{};
@@ -50,12 +56,12 @@ bool set_time(const CpuTimer& timer, std::uint64_t first, std::uint64_t period) 
     time.it_value = to_timespec(first == 0 ? 1 : first);
     time.it_interval = to_timespec(period);
   }
-  return sys::call(SYS_timer_settime, timer.id.load(std::memory_order_relaxed), 0,
-                   reinterpret_cast<long>(&time), 0) == 0;
+  return sys::call(SYS_timer_settime, kernel_id(timer), 0, reinterpret_cast<long>(&time), 0) == 0;
 }
 
 void delete_timer(CpuTimer& timer) noexcept {
-  sys::call(SYS_timer_delete, timer.id.load(std::memory_order_relaxed));
+  if (const std::int32_t id = timer.id.exchange(0, std::memory_order_seq_cst); id != 0)
+    sys::call(SYS_timer_delete, id - 1);
 }
 
 }  // namespace
@@ -77,7 +83,7 @@ pid_t CpuTimers::tid_of(const CpuTimer& timer) noexcept {
 
 // Makes the kernel's timer for a slot that the caller holds. Time that is due counts for the first distance.
 // A paused one is left standing.
-bool CpuTimers::arm(CpuTimer& timer, pid_t tid) noexcept {
+AddResult CpuTimers::arm(CpuTimer& timer, pid_t tid) noexcept {
   const auto index = static_cast<std::uint64_t>(&timer - slots_.load(std::memory_order_acquire));
   const std::uint64_t value =
       kCookie << kCookieShift |
@@ -90,11 +96,13 @@ bool CpuTimers::arm(CpuTimer& timer, pid_t tid) noexcept {
   int id = 0;
   const long result = sys::call(SYS_timer_create, cpu_clock_of(tid), reinterpret_cast<long>(&event),
                                 reinterpret_cast<long>(&id));
-  if (result != 0) {
-    timer.id.store(static_cast<std::int32_t>(result), std::memory_order_relaxed);
-    return false;
+  if (result != 0) return result == kTryAgain ? AddResult::kNoRoom : AddResult::kRefused;
+  // Either leave_alone() finds it, before or after it is set, or the mark is seen here (threads.h).
+  timer.id.store(id + 1, std::memory_order_seq_cst);
+  if (threads.marks() != timer.marks.load(std::memory_order_relaxed)) {
+    delete_timer(timer);
+    return AddResult::kStale;
   }
-  timer.id.store(id, std::memory_order_relaxed);
   timer.signal.store(event.sigev_signo, std::memory_order_relaxed);
   const std::uint64_t period = period_.load(std::memory_order_seq_cst);
   std::uint64_t now = 0;
@@ -103,10 +111,10 @@ bool CpuTimers::arm(CpuTimer& timer, pid_t tid) noexcept {
   const auto due = known ? static_cast<std::int64_t>(now) - charged : 0;
   const std::int64_t left = static_cast<std::int64_t>(period) - due;
   const bool stands = timer.paused.load(std::memory_order_relaxed) != 0;
-  if (stands || set_time(timer, left > 0 ? static_cast<std::uint64_t>(left) : 1, period)) return true;
+  if (stands || set_time(timer, left > 0 ? static_cast<std::uint64_t>(left) : 1, period))
+    return AddResult::kAdded;
   delete_timer(timer);
-  timer.id.store(0, std::memory_order_relaxed);
-  return false;
+  return AddResult::kRefused;
 }
 
 // True when another slot belongs to the thread as well: two that add a timer for it at the same moment may
@@ -158,7 +166,7 @@ bool CpuTimers::is_up_to_date(const CpuTimer& timer, std::uint64_t period) const
          period == period_.load(std::memory_order_seq_cst);
 }
 
-AddResult CpuTimers::add(pid_t tid, std::int64_t charged_until) noexcept {
+AddResult CpuTimers::add(pid_t tid, std::int64_t charged_until, std::uint32_t marks) noexcept {
   AddResult result = AddResult::kNoRoom;
   CpuTimer* slot = claim(tid, result);
   if (slot == nullptr) return result;
@@ -167,16 +175,16 @@ AddResult CpuTimers::add(pid_t tid, std::int64_t charged_until) noexcept {
   slot->generation.fetch_add(1, std::memory_order_release);
   slot->paused.store(0, std::memory_order_relaxed);
   slot->charged_until.store(charged_until, std::memory_order_relaxed);
+  slot->marks.store(marks, std::memory_order_relaxed);
   for (;;) {
     const std::uint64_t period = period_.load(std::memory_order_seq_cst);
     if (period == 0) {
       release(*slot);
       return AddResult::kRefused;
     }
-    if (!arm(*slot, tid)) {
-      const bool no_room = slot->id.load(std::memory_order_relaxed) == kTryAgain;
+    if (const AddResult armed = arm(*slot, tid); armed != AddResult::kAdded) {
       release(*slot);
-      return no_room ? AddResult::kNoRoom : AddResult::kRefused;
+      return armed;
     }
     // set_signal(), set_period() and remove_all() pass busy slots by: it is for us to notice, after the slot
     // is no longer busy, that they came meanwhile. Sequentially consistent here and there: either they see
@@ -209,6 +217,17 @@ void CpuTimers::remove_all() noexcept {
   for_each([&](CpuTimer& slot) { remove(tid_of(slot)); });
 }
 
+void CpuTimers::leave_alone(pid_t tid) noexcept {
+  if (remove(tid)) return;
+  // More than one may just be tried for it. A slot that is left without a timer is found by our thread, when
+  // no sample comes.
+  CpuTimer* all = slots_.load(std::memory_order_acquire);
+  for (std::size_t probe = 0; all != nullptr && probe < kMaxProbes; ++probe) {
+    CpuTimer& slot = all[(first_slot(tid) + probe) % kSlots];
+    if (tid_in(slot.owner.load(std::memory_order_seq_cst)) == tid) delete_timer(slot);
+  }
+}
+
 CpuTimer* CpuTimers::find(pid_t tid) const noexcept {
   CpuTimer* all = slots_.load(std::memory_order_acquire);
   for (std::size_t probe = 0; all != nullptr && probe < kMaxProbes; ++probe) {
@@ -234,7 +253,8 @@ void CpuTimers::set_signal(int number) noexcept {
     const pid_t tid = tid_of(slot);
     if (!lock(slot, tid)) return;
     delete_timer(slot);
-    if (number == 0 || !arm(slot, tid)) return release(slot);
+    // A mark that has changed since, be it another thread's, ends this one: our thread gives another.
+    if (number == 0 || arm(slot, tid) != AddResult::kAdded) return release(slot);
     slot.owner.store(owner_word(tid), std::memory_order_release);
   });
 }
@@ -245,7 +265,7 @@ void CpuTimers::pause(pid_t tid) noexcept {
   if (slot == nullptr || slot->paused.load(std::memory_order_relaxed) != 0 || !lock(*slot, tid)) return;
   const itimerspec off{};
   itimerspec left{};
-  if (sys::call(SYS_timer_settime, slot->id.load(std::memory_order_relaxed), 0, reinterpret_cast<long>(&off),
+  if (sys::call(SYS_timer_settime, kernel_id(*slot), 0, reinterpret_cast<long>(&off),
                 reinterpret_cast<long>(&left)) == 0) {
     const Nanos nanos = to_nanos(left.it_value);
     slot->paused.store(nanos > 0 ? nanos : 1, std::memory_order_relaxed);
@@ -276,6 +296,7 @@ CpuTimers::Owner CpuTimers::owner_of(const siginfo_t& info) const noexcept {
 void CpuTimers::forget_after_fork() noexcept {
   for_each([](CpuTimer& slot) {
     slot.generation.fetch_add(1, std::memory_order_relaxed);
+    slot.id.store(0, std::memory_order_relaxed);
     slot.charged_until.store(CpuTimer::kNotCharging, std::memory_order_relaxed);
     slot.owner.store(0, std::memory_order_relaxed);
   });

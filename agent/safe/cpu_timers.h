@@ -20,8 +20,10 @@ namespace profagent::safe {
 struct alignas(64) CpuTimer {
   std::atomic<std::uint64_t> owner{0};  // tid, and whether it is busy; 0: free
   std::atomic<std::uint32_t> generation{0};
-  std::atomic<std::int32_t> id{0};      // the kernel's timer_t
+  // The kernel's timer_t plus one; 0: there is none. Whoever exchanges it for 0 deletes the timer.
+  std::atomic<std::int32_t> id{0};
   std::atomic<std::int32_t> signal{0};  // that it raises
+  std::atomic<std::uint32_t> marks{0};  // threads.marks() when its thread was found to be without one
   // While the thread blocks the signal: the CPU time that the timer had left, ns; 0: it runs.
   std::atomic<std::int64_t> paused{0};
   // On the thread's CPU clock, ns: the time before is charged. What lies between it and now is due, in whole
@@ -37,6 +39,7 @@ enum class AddResult : std::uint8_t {
   kHasOne,   // or is just getting one
   kNoRoom,   // at our own limit, or at the user's limit of pending signals
   kRefused,  // the thread is gone, or the kernel has no such timers
+  kStale,    // marks in the registry have changed since they were read
 };
 
 class CpuTimers {
@@ -59,11 +62,14 @@ class CpuTimers {
   [[nodiscard]] std::size_t count() const noexcept { return count_.load(std::memory_order_relaxed); }
 
   // Arms a timer for the thread. `charged_until` may lie before the clock's beginning: then the first sample
-  // comes sooner. Any thread.
-  AddResult add(pid_t tid, std::int64_t charged_until) noexcept;
+  // comes sooner. `marks`: what threads.marks() was before the thread was found to have no mark. Any thread.
+  AddResult add(pid_t tid, std::int64_t charged_until, std::uint32_t marks) noexcept;
   // Takes it away, and tells how far it had come. False when the thread has none, or it is being changed.
   bool remove(pid_t tid, std::int64_t* charged_until = nullptr) noexcept;
   void remove_all() noexcept;
+  // For the calling thread, which has marked itself: none of its timers goes off after this, also one that
+  // somebody is just making or changing.
+  void leave_alone(pid_t tid) noexcept;
 
   // The slot of a thread; nullptr when it has none. It may be given back meanwhile.
   [[nodiscard]] CpuTimer* find(pid_t tid) const noexcept;
@@ -96,7 +102,7 @@ class CpuTimers {
   void forget_after_fork() noexcept;
 
  private:
-  [[nodiscard]] bool arm(CpuTimer& timer, pid_t tid) noexcept;
+  [[nodiscard]] AddResult arm(CpuTimer& timer, pid_t tid) noexcept;
   [[nodiscard]] bool is_up_to_date(const CpuTimer& timer, std::uint64_t period) const noexcept;
   [[nodiscard]] CpuTimer* claim(pid_t tid, AddResult& result) noexcept;
   [[nodiscard]] bool is_doubled(const CpuTimer* mine, pid_t tid) const noexcept;

@@ -37,8 +37,12 @@ struct Events {
   // The program has put all its threads under a system call filter at once, or is about to. Counted, as one
   // that is refused must not take back another's.
   std::atomic<int> all_are_filtered{0};
-  // Some thread is, or was: no signal may be sent to the process, which any thread may get.
+  // Some thread is, or was.
   std::atomic<int> any_is_filtered{0};
+  // Threads whose alternate stack has no room for a signal of ours, and what is to be done when one becomes
+  // such a thread.
+  std::atomic<int> small_signal_stacks{0};
+  std::atomic<EventHandler> signal_stack_is_small{nullptr};
 };
 
 extern constinit Events events;
@@ -51,6 +55,11 @@ inline void raise(const std::atomic<EventHandler>& event) noexcept {
 // from under a filter that the program has installed, which may end the process for it.
 inline bool may_ask_kernel() noexcept {
   return !thread_state.is_filtered && events.all_are_filtered.load(std::memory_order_relaxed) == 0;
+}
+
+// Whether a signal may be sent to the process, which any of its threads may get.
+inline bool may_signal_process() noexcept {
+  return events.any_is_filtered.load() == 0 && events.small_signal_stacks.load() == 0;
 }
 
 // Whether it may read the clock for us.

@@ -11,6 +11,7 @@
 #include "agent/safe/signal_stack.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_pointer.h"
+#include "agent/safe/threads.h"
 
 namespace profagent::safe {
 
@@ -64,7 +65,7 @@ bool ThreadAsks::prepare() noexcept {
   return lazy_array(places_, kPlaces) != nullptr && prepare_signal_stacks();
 }
 
-ThreadAsks::Ask ThreadAsks::ask(pid_t tid, int signal) noexcept {
+ThreadAsks::Ask ThreadAsks::ask(pid_t tid, int signal, std::uint32_t marks) noexcept {
   AskPlace* all = places_.load(std::memory_order_acquire);
   for (std::size_t i = 0; all != nullptr && i < kPlaces; ++i) {
     AskPlace& place = all[i];
@@ -87,12 +88,14 @@ ThreadAsks::Ask ThreadAsks::ask(pid_t tid, int signal) noexcept {
       give_up(ask);
       return {};
     }
-    // Sequentially consistent, as the loads and stores of leave_signal() and its caller: either we see that
-    // the signal is left, or the timer is seen, and deleted before or after it is set.
+    // Sequentially consistent, as the loads and stores of leave_signal(), leave_alone() and their callers:
+    // either we see that the signal is left, or a thread marked, or the timer is seen, and deleted before or
+    // after it is set.
+    place.tid.store(tid, std::memory_order_seq_cst);
     place.timer.store(id + 1, std::memory_order_seq_cst);
     itimerspec soon{};
     soon.it_value.tv_nsec = 1;  // of CPU time: at the next tick
-    if (events.wake_signal.load(std::memory_order_seq_cst) == signal &&
+    if (events.wake_signal.load(std::memory_order_seq_cst) == signal && threads.marks() == marks &&
         sys::call(SYS_timer_settime, id, 0, reinterpret_cast<long>(&soon), 0) == 0) {
       return ask;
     }
@@ -146,6 +149,12 @@ void ThreadAsks::leave_signal() noexcept {
   if (process_.load(std::memory_order_relaxed) != sys::getpid()) return;
   AskPlace* all = places_.load(std::memory_order_acquire);
   for (std::size_t i = 0; all != nullptr && i < kPlaces; ++i) delete_timer(all[i]);
+}
+
+void ThreadAsks::leave_alone(pid_t tid) noexcept {
+  AskPlace* all = places_.load(std::memory_order_acquire);
+  for (std::size_t i = 0; all != nullptr && i < kPlaces; ++i)
+    if (all[i].tid.load(std::memory_order_seq_cst) == tid) delete_timer(all[i]);
 }
 
 void ThreadAsks::forget_after_fork() noexcept {

@@ -25,6 +25,7 @@ struct AskPlace {
   std::atomic<std::uint64_t> state{0};
   // The kernel's timer_t plus one; 0: there is none. Whoever exchanges it for 0 deletes the timer.
   std::atomic<std::int32_t> timer{0};
+  std::atomic<pid_t> tid{0};  // who is or was asked
   bool was_given_up = false;  // our thread's: the answer was under way, and nobody waits for it any more
   Stack stack;
   Pc pcs[kMaxStackDepth];
@@ -42,9 +43,10 @@ class ThreadAsks {
     AskPlace* place = nullptr;  // null: it could not be asked
     std::uint64_t state = 0;
   };
-  // `signal` is the one of agent/wake.h. The thread must not block it. Null when no place is free, the thread
-  // is gone, or the user has no pending signal left.
-  [[nodiscard]] Ask ask(pid_t tid, int signal) noexcept;
+  // `signal` is the one of agent/wake.h. The thread must not block it. `marks`: what threads.marks() was
+  // before the thread was found to have no mark. Null when no place is free, the thread is gone, a mark has
+  // changed since, or the user has no pending signal left.
+  [[nodiscard]] Ask ask(pid_t tid, int signal, std::uint32_t marks) noexcept;
   // Null as long as there is no answer.
   [[nodiscard]] static const AskPlace* answer(const Ask& ask) noexcept;
   static void give_up(const Ask& ask) noexcept;
@@ -55,6 +57,9 @@ class ThreadAsks {
   // The program wants the signal for itself, and events.wake_signal is another already: no timer of ours
   // raises the old one after this. A thread of the program.
   void leave_signal() noexcept;
+
+  // For the calling thread, which has marked itself: it is not asked after this.
+  void leave_alone(pid_t tid) noexcept;
 
   // In the child of fork(), which has no timers.
   void forget_after_fork() noexcept;

@@ -60,15 +60,26 @@ ThreadSlot* Threads::current() noexcept {
   return thread_state.slot;
 }
 
+bool Threads::mark(std::atomic<bool>& mark, bool value) noexcept {
+  const bool before = mark.exchange(value, std::memory_order_seq_cst);
+  if (before != value) marks_.fetch_add(1, std::memory_order_seq_cst);
+  return before;
+}
+
+// For a thread that is gone.
+void Threads::unmark(ThreadSlot& slot) noexcept {
+  if (mark(slot.small_signal_stack, false)) events.small_signal_stacks.fetch_sub(1);
+  mark(slot.takes_cpu_signal, false);
+}
+
 void Threads::reclaim() noexcept {
   const pid_t process = sys::getpid();
   for_each([&](ThreadSlot& slot) {
     pid_t tid = slot.tid.load(std::memory_order_acquire);
     if (tid == 0 || sys::call(SYS_tgkill, process, tid, 0) != kNoSuchProcess) return;
     // Only we free slots, and a thread that is gone does not change its own: the exchange cannot fail.
-    slot.small_signal_stack.store(false, std::memory_order_relaxed);
+    unmark(slot);
     slot.wait.withdraw();
-    slot.takes_cpu_signal.store(false, std::memory_order_relaxed);
     if (slot.tid.compare_exchange_strong(tid, 0, std::memory_order_acq_rel)) {
       free_.fetch_add(1, std::memory_order_relaxed);
     }
@@ -78,6 +89,9 @@ void Threads::reclaim() noexcept {
 void Threads::on_fork_child() noexcept {
   if (!may_ask_kernel()) thread_state.slot = nullptr;
   if (thread_state.slot != nullptr) thread_state.slot->tid.store(sys::gettid(), std::memory_order_release);
+  for_each([this](ThreadSlot& slot) {
+    if (&slot != thread_state.slot) unmark(slot);
+  });
 }
 
 }  // namespace profagent::safe

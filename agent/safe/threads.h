@@ -20,7 +20,7 @@ namespace profagent::safe {
 
 struct alignas(64) ThreadSlot {
   std::atomic<pid_t> tid{0};  // 0: free
-  // Its alternate stack has no room for a signal of ours.
+  // Its alternate stack has no room for a signal of ours. This and the next are set by Threads::mark().
   std::atomic<bool> small_signal_stack{false};
   WaitSite wait;
   // It takes the signal of the CPU timers by sigwait(), so it blocks it, whatever the kernel shows: while a
@@ -44,6 +44,14 @@ class Threads {
   [[nodiscard]] bool waiters_may_claim() const noexcept {
     return is_set(waiters_claim_) && events.any_is_filtered.load(std::memory_order_relaxed) == 0;
   }
+
+  // Says in its slot that a thread can take no signal of ours, or that it can again. Whoever makes a timer
+  // for a thread asks for marks() before it reads the marks, and once more when others can find the timer;
+  // whoever marks itself looks for its timers after that. All of it is sequentially consistent, so one of the
+  // two sees the other. Returns what the mark was.
+  bool mark(std::atomic<bool>& mark, bool value) noexcept;
+  // How often a mark has changed.
+  [[nodiscard]] std::uint32_t marks() const noexcept { return marks_.load(std::memory_order_seq_cst); }
 
   // Frees the slots of threads that are gone. Our thread only.
   void reclaim() noexcept;
@@ -73,10 +81,12 @@ class Threads {
   static constexpr std::size_t kSlabSize = 64;
 
   ThreadSlot* claim(pid_t tid) noexcept;
+  void unmark(ThreadSlot& slot) noexcept;
 
   std::atomic<ThreadSlot*> slabs_[kMaxThreads / kSlabSize] = {};
   std::atomic<std::size_t> used_{0};  // slots below were given out at least once
   std::atomic<std::size_t> free_{0};  // about how many of them are free again
+  std::atomic<std::uint32_t> marks_{0};
   std::atomic<bool> waiters_claim_{false};
 };
 

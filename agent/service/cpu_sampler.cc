@@ -140,15 +140,7 @@ void CpuSampler::scan(bool give) {
   const std::int64_t begin = safe::monotonic_now();
   // Time and again: the program may take the signal past our hooks.
   static_cast<void>(cpu_signal.take());
-  small_stacks_.clear();
-  signal_takers_.clear();
-  safe::threads.for_each([&](const safe::ThreadSlot& slot) {
-    const pid_t tid = slot.tid.load(std::memory_order_relaxed);
-    if (slot.small_signal_stack.load(std::memory_order_relaxed)) small_stacks_.push_back(tid);
-    if (slot.takes_cpu_signal.load(std::memory_order_relaxed)) signal_takers_.push_back(tid);
-  });
-  std::sort(small_stacks_.begin(), small_stacks_.end());
-  std::sort(signal_takers_.begin(), signal_takers_.end());
+  static_cast<void>(marked_.refresh());
   const pid_t own = safe::sys::gettid();
   for (const pid_t tid : list_threads()) {
     if (tid != own) look_at(tid);
@@ -270,20 +262,23 @@ void CpuSampler::give_timers() {
 }
 
 void CpuSampler::give_timer(Thread& thread) {
+  const std::uint32_t marks = marked_.refresh();
   if (const NotSampled obstacle = obstacle_of(thread); obstacle != NotSampled::kSampled)
     return give_up(thread, obstacle);
-  switch (cpu_timers.add(thread.tid, thread.charged_until)) {
+  switch (cpu_timers.add(thread.tid, thread.charged_until, marks)) {
     case safe::AddResult::kAdded:
     case safe::AddResult::kHasOne:
       thread.why = NotSampled::kSampled;
       break;
     case safe::AddResult::kNoRoom:
+    case safe::AddResult::kStale:  // the next scan tries again
       thread.why = NotSampled::kNoTimer;
       return;
     case safe::AddResult::kRefused:
       return give_up(thread, NotSampled::kRefused);
   }
   // It may have blocked the signal after we looked and before there was a timer to stop.
+  static_cast<void>(marked_.refresh());
   if (const NotSampled obstacle = obstacle_of(thread); obstacle != NotSampled::kSampled)
     take_timer(thread, obstacle);
 }
@@ -320,10 +315,8 @@ void CpuSampler::give_up(Thread& thread, NotSampled why) {
 NotSampled CpuSampler::obstacle_of(const Thread& thread) const {
   const int signal = cpu_signal.number();
   if (signal == 0) return NotSampled::kNoSignal;
-  if (std::binary_search(small_stacks_.begin(), small_stacks_.end(), thread.tid))
-    return NotSampled::kSmallSignalStack;
-  if (std::binary_search(signal_takers_.begin(), signal_takers_.end(), thread.tid))
-    return NotSampled::kBlocksSignal;
+  if (marked_.has_small_signal_stack(thread.tid)) return NotSampled::kSmallSignalStack;
+  if (marked_.takes_cpu_signal(thread.tid)) return NotSampled::kBlocksSignal;
   safe::ThreadStatus status;
   // Without /proc nobody can tell; most threads block nothing.
   if (!safe::read_thread_status(thread.tid, status)) return NotSampled::kSampled;

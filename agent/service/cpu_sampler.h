@@ -19,6 +19,7 @@
 
 #include "agent/safe/cpu_buckets.h"
 #include "agent/safe/cpu_timers.h"
+#include "agent/service/marked_threads.h"
 
 namespace profagent::service {
 
@@ -152,8 +153,7 @@ class CpuSampler {
   std::vector<std::size_t> free_;  // positions without a thread
   Departed departed_;
   std::unordered_map<pid_t, std::size_t> living_;  // tid to position
-  std::vector<pid_t> small_stacks_;                // ascending, as the next; of the scan that is under way
-  std::vector<pid_t> signal_takers_;
+  MarkedThreads marked_;
   std::size_t turn_ = 0;  // of make_room()
   std::size_t most_timers_ = 0;
   bool is_first_scan_ = false;

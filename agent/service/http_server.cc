@@ -144,7 +144,8 @@ HttpEnd run(Server& server) {
     if (options.stop != nullptr && options.stop->load(std::memory_order_acquire)) return HttpEnd::kStopped;
     if (options.shared_fd_table && !all_ours(options.listeners)) return HttpEnd::kRobbed;
     const auto now = std::chrono::steady_clock::now();
-    if (server.shared.sessions > 0) last_open = now;
+    const bool may_retire = options.may_retire == nullptr || options.may_retire();
+    if (server.shared.sessions > 0 || !may_retire) last_open = now;
     const auto retire_at = last_open + seconds(options.idle_seconds);
     if (options.idle_seconds != 0 && now >= retire_at) return HttpEnd::kIdle;
     // Until when we may sleep although nobody comes.

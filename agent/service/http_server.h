@@ -14,9 +14,10 @@
 namespace profagent::service {
 
 struct HttpServerOptions {
-  std::span<const Listener> listeners;  // with the wake-up socket
-  bool shared_fd_table = false;         // descriptors must be checked and kept high
-  unsigned idle_seconds = 0;            // end after so long without a connection; 0: never
+  std::span<const Listener> listeners;      // with the wake-up socket
+  bool shared_fd_table = false;             // descriptors must be checked and kept high
+  unsigned idle_seconds = 0;                // end after so long without a connection; 0: never
+  bool (*may_retire)() noexcept = nullptr;  // false: not yet, and not for as long again; null: always
   const std::atomic<bool>* stop = nullptr;
   ServiceCounters* counters = nullptr;
 };

@@ -75,7 +75,7 @@ void Service::stop_by_memory() noexcept {
 }
 
 bool Service::is_running() const noexcept {
-  return state_.load(std::memory_order_acquire) == kRunning;
+  return state_.load(std::memory_order_seq_cst) == kRunning;
 }
 
 bool Service::is_this_thread() const noexcept {
@@ -101,7 +101,9 @@ void Service::run() noexcept {
   // one.
   const auto on_retired = stop_.load(std::memory_order_acquire) ? nullptr : options_.on_retired;
   stopped_at_.store(safe::monotonic_now(), std::memory_order_relaxed);
-  state_.store(kStopped, std::memory_order_release);
+  // Sequentially consistent, as is_running() and what on_retired() looks at: who finds us running has said
+  // before that no signal may come, and is heard.
+  state_.store(kStopped, std::memory_order_seq_cst);
   sys::call(SYS_futex, reinterpret_cast<long>(&state_), FUTEX_WAKE_PRIVATE, INT_MAX);
   if (on_retired != nullptr) on_retired();
 }
@@ -131,6 +133,7 @@ void Service::serve() noexcept {
     http.listeners = options_.listeners->all();
     http.shared_fd_table = !own_table;
     http.idle_seconds = options_.idle_seconds;
+    http.may_retire = options_.may_retire;
     http.stop = &stop_;
     http.counters = &counters_;
     if (serve_http(site, http) == HttpEnd::kRobbed) {

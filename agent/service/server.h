@@ -25,7 +25,8 @@ struct ServiceOptions {
   CreateThread create_thread = nullptr;
   // Builds what is served. Called on the new thread, may throw and allocate.
   Site (*make_site)() = nullptr;
-  unsigned idle_seconds = 0;  // the thread ends after so long without a client; 0: never
+  unsigned idle_seconds = 0;                // the thread ends after so long without a client; 0: never
+  bool (*may_retire)() noexcept = nullptr;  // false while nobody else would hear clients
   // Called by the thread as its last act when it has ended by itself: start() may be called again.
   void (*on_retired)() noexcept = nullptr;
   bool keep_stderr = false;           // the log goes there

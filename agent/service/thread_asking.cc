@@ -22,13 +22,12 @@ constexpr std::string_view kNoMemory = "[running: no memory]";
 
 }  // namespace
 
-std::string_view ThreadAsking::obstacle_of(const Question& question, int signal) const {
+std::string_view ThreadAsking::obstacle_of(pid_t tid, int signal) const {
   if (signal == 0) return "[running: no signal is free]";
-  if (question.small_signal_stack) return "[running: alternate signal stack too small]";
+  if (marked_.has_small_signal_stack(tid)) return "[running: alternate signal stack too small]";
   // Without /proc all signals count as blocked.
   safe::ThreadStatus status;
-  if (!safe::read_thread_status(question.tid, status) ||
-      ((status.blocked_signals >> (signal - 1)) & 1) != 0) {
+  if (!safe::read_thread_status(tid, status) || ((status.blocked_signals >> (signal - 1)) & 1) != 0) {
     return "[running: signal blocked]";
   }
   // A filter that the program has installed may end it for what the handler calls.
@@ -36,12 +35,12 @@ std::string_view ThreadAsking::obstacle_of(const Question& question, int signal)
   return {};
 }
 
-ThreadAsking::Begun ThreadAsking::begin(const Question& question) const {
+ThreadAsking::Begun ThreadAsking::begin(pid_t tid) {
   if (!thread_asks.prepare()) return {{}, kNoMemory};
   const int signal = signal_();
-  if (const std::string_view obstacle = obstacle_of(question, signal); !obstacle.empty())
-    return {{}, obstacle};
-  const safe::ThreadAsks::Ask ask = thread_asks.ask(question.tid, signal);
+  const std::uint32_t marks = marked_.refresh();
+  if (const std::string_view obstacle = obstacle_of(tid, signal); !obstacle.empty()) return {{}, obstacle};
+  const safe::ThreadAsks::Ask ask = thread_asks.ask(tid, signal, marks);
   return {ask, ask.place == nullptr ? "[running: could not be asked]" : std::string_view()};
 }
 
@@ -62,7 +61,7 @@ double ThreadQuestions::go_on() {
 void ThreadQuestions::ask_some() {
   for (; next_ < questions_.size() && asked_.size() < safe::ThreadAsks::kPlaces; ++next_) {
     const Question& question = questions_[next_];
-    const ThreadAsking::Begun begun = asking_.begin(question);
+    const ThreadAsking::Begun begun = asking_.begin(question.tid);
     if (begun.obstacle.empty()) {
       asked_.push_back({&question, begun.ask});
     } else {

@@ -14,6 +14,7 @@
 
 #include "agent/safe/thread_asks.h"
 #include "agent/safe/types.h"
+#include "agent/service/marked_threads.h"
 
 namespace profagent::service {
 
@@ -22,7 +23,6 @@ inline constexpr std::string_view kNoAnswer = "[running: no answer]";
 
 struct Question {
   pid_t tid = 0;
-  bool small_signal_stack = false;
   std::size_t row = 0;  // the asker's
 };
 
@@ -38,13 +38,14 @@ class ThreadAsking {
     safe::ThreadAsks::Ask ask;
     std::string_view obstacle;  // not empty: nobody was asked
   };
-  [[nodiscard]] Begun begin(const Question& question) const;
+  [[nodiscard]] Begun begin(pid_t tid);
 
  private:
-  [[nodiscard]] std::string_view obstacle_of(const Question& question, int signal) const;
+  [[nodiscard]] std::string_view obstacle_of(pid_t tid, int signal) const;
 
   std::function<int()> signal_;
   std::int64_t filters_at_load_;
+  MarkedThreads marked_;
 };
 
 // Many questions, as many at a time as there are places. A thread has 20 ms from when it was asked; all of
@@ -56,7 +57,7 @@ class ThreadQuestions {
   using Unanswered = std::function<void(const Question&, std::string_view)>;
 
   // `asking` must outlive it.
-  ThreadQuestions(const ThreadAsking& asking, std::vector<Question> questions, Answered answered,
+  ThreadQuestions(ThreadAsking& asking, std::vector<Question> questions, Answered answered,
                   Unanswered unanswered)
       : asking_(asking),
         questions_(std::move(questions)),
@@ -77,7 +78,7 @@ class ThreadQuestions {
   void ask_some();
   void collect_answers(bool is_late);
 
-  const ThreadAsking& asking_;
+  ThreadAsking& asking_;
   std::vector<Question> questions_;
   Answered answered_;
   Unanswered unanswered_;

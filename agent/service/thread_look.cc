@@ -60,13 +60,6 @@ std::span<const ThreadLooker::Slot> ThreadLooker::slots_of(pid_t tid) const {
   return {first, last};
 }
 
-bool ThreadLooker::has_small_signal_stack(pid_t tid) const {
-  const auto slots = slots_of(tid);
-  return std::any_of(slots.begin(), slots.end(), [](const Slot& slot) {
-    return slot.second->small_signal_stack.load(std::memory_order_relaxed);
-  });
-}
-
 // The nearest above `sp`.
 ThreadLooker::Site ThreadLooker::site_of(pid_t tid, std::uintptr_t sp) const {
   Site nearest;

@@ -51,7 +51,6 @@ class ThreadLooker {
   void find_slots();
   // False: it had not entered a hook when the slots were found, so its waits are shown by their system calls.
   [[nodiscard]] bool has_slot(pid_t tid) const { return !slots_of(tid).empty(); }
-  [[nodiscard]] bool has_small_signal_stack(pid_t tid) const;
 
   // Fills the row of `row.tid`, but for its name and what others remember.
   [[nodiscard]] Look look_at(ThreadRow& row, StackPool& stacks) const;

@@ -61,10 +61,7 @@ void ThreadWatch::Taking::remember(ThreadRow& row, std::int64_t now) {
 std::vector<Question> ThreadWatch::Taking::questions() const {
   std::vector<Question> questions;
   questions.reserve(running_.size());
-  for (const std::size_t row : running_) {
-    const pid_t tid = snapshot_.threads[row].tid;
-    questions.push_back({tid, looker_.has_small_signal_stack(tid), row});
-  }
+  for (const std::size_t row : running_) questions.push_back({snapshot_.threads[row].tid, row});
   return questions;
 }
 

@@ -236,7 +236,7 @@ void WallSampler::walk(Thread& thread) {
 
 void WallSampler::ask(Thread& thread) {
   if (thread.ask.place == nullptr) {
-    const auto begun = asking_.begin({thread.tid, looker_.has_small_signal_stack(thread.tid), 0});
+    const auto begun = asking_.begin(thread.tid);
     if (!begun.obstacle.empty()) {
       thread.place.obstacle = thread.place.state == kUnknownState ? kNotKnown : begun.obstacle;
       return;

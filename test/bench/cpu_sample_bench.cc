@@ -40,6 +40,7 @@
 #include "agent/safe/signal_stack.h"
 #include "agent/safe/stack_table.h"
 #include "agent/safe/sys.h"
+#include "agent/safe/threads.h"
 #include "agent/safe/unwind.h"
 #include "test/bench/deep_stack.h"
 
@@ -186,7 +187,8 @@ void start_profagent() {
   cpu_timers.set_period(kLong);
   std::uint64_t cpu = 0;
   if (!cpu_recorder.prepare() || !read_cpu_clock(CLOCK_THREAD_CPUTIME_ID, cpu) ||
-      cpu_timers.add(sys::gettid(), static_cast<std::int64_t>(cpu) - kLong) != AddResult::kAdded) {
+      cpu_timers.add(sys::gettid(), static_cast<std::int64_t>(cpu) - kLong, threads.marks()) !=
+          AddResult::kAdded) {
     fail("no timer");
   }
   volatile const int* code = &information.si_code;

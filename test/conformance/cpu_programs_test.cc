@@ -46,16 +46,20 @@ class ProfilesAllTheTime {
       pause_a_little();
     }
   }
+  // Programs end in the middle of their profiles, and nobody is left to answer. Where one executes another
+  // the same path is served again, and before a socket is listened on it refuses everybody.
   void profile_again_and_again(const std::string& path) {
-    // Programs end in the middle of their profiles, and nobody is left to answer.
-    try {
-      for (bool first = true; !stop_; first = false) {
+    bool is_counted = false;
+    while (!stop_) {
+      try {
         Connection connection(Address::unix_socket(path));
         connection.send(to_bytes({.target = "/debug/pprof/profile?seconds=1&hz=1000"}));
-        if (first) ++asked_;
+        if (!is_counted) ++asked_;
+        is_counted = true;
         connection.read_response();
+      } catch (const std::exception&) {
+        pause_a_little();
       }
-    } catch (const std::exception&) {
     }
   }
 

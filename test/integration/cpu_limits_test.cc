@@ -102,8 +102,9 @@ TEST_CASE("two hundred threads, fifty timers: some for the program, and no time 
 TEST_CASE("ten thousand threads leave no timer behind", "[D15]") {
   Victim victim("brief_threads");
   const pid_t pid = victim.process().pid();
-  InBackground waiting(victim, "/debug/pprof/profile?seconds=4&hz=1000");
+  InBackground waiting(victim, "/debug/pprof/profile?seconds=6&hz=1000");
   REQUIRE(wait_until_profiled(victim));
+  victim.command("run 32 20000");  // these are sure to be sampled
   victim.command("run 10000 100");
   const Profile profile = waiting.profile();
   CHECK(victim.process().out().find("problem") == std::string::npos);

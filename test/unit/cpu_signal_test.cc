@@ -19,6 +19,7 @@
 #include "agent/safe/cpu_timers.h"
 #include "agent/safe/signal_stack.h"
 #include "agent/safe/sys.h"
+#include "agent/safe/threads.h"
 
 namespace profagent::safe {
 namespace {
@@ -37,7 +38,7 @@ class Sampled {
     std::uint64_t now = 0;
     REQUIRE(read_cpu_clock(CLOCK_THREAD_CPUTIME_ID, now));
     begin_ = static_cast<std::int64_t>(now);
-    REQUIRE(cpu_timers.add(sys::gettid(), begin_) == AddResult::kAdded);
+    REQUIRE(cpu_timers.add(sys::gettid(), begin_, threads.marks()) == AddResult::kAdded);
   }
   ~Sampled() {
     cpu_recorder.set_period(0);
@@ -139,7 +140,7 @@ TEST_CASE("the handler uses next to nothing of the stack that it interrupts", "[
   empty.sa_flags = SA_ONSTACK;
   REQUIRE(sigaction(SIGUSR1, &empty, nullptr) == 0);
   std::memset(memory, kPattern, kSize);
-  raise(SIGUSR1);
+  ::raise(SIGUSR1);
   const std::size_t kernel = used();
   REQUIRE(kernel > 0);
 
@@ -166,7 +167,7 @@ TEST_CASE("a taken signal has our handler, and the next one is ready when the pr
     if (action_of(SIGPROF).sa_handler == SIG_DFL) _exit(2);
     if (!cpu_timers.prepare()) _exit(3);
     cpu_recorder.set_period(kPeriod);
-    if (cpu_timers.add(sys::gettid(), 0) != AddResult::kAdded) _exit(4);
+    if (cpu_timers.add(sys::gettid(), 0, threads.marks()) != AddResult::kAdded) _exit(4);
     cpu_signal.leave();
     signal(SIGPROF, SIG_IGN);
     if (cpu_signal.number() != SIGVTALRM || action_of(SIGVTALRM).sa_handler == SIG_DFL) _exit(5);

@@ -11,6 +11,7 @@
 #include <catch2/catch.hpp>
 
 #include "agent/safe/sys.h"
+#include "agent/safe/threads.h"
 
 namespace profagent::safe {
 namespace {
@@ -26,10 +27,14 @@ void begin() {
   cpu_timers.set_signal(SIGURG);
 }
 
+AddResult add(pid_t tid, std::int64_t charged_until) {
+  return cpu_timers.add(tid, charged_until, threads.marks());
+}
+
 // Threads that wait until the test lets them go.
-class Threads {
+class Waiters {
  public:
-  explicit Threads(std::size_t count) : tids_(count) {
+  explicit Waiters(std::size_t count) : tids_(count) {
     for (std::size_t i = 0; i < count; ++i) {
       threads_.emplace_back([this, i] {
         tids_[i].store(sys::gettid());
@@ -40,12 +45,12 @@ class Threads {
       while (tid.load() == 0) usleep(100);
     }
   }
-  ~Threads() {
+  ~Waiters() {
     end_.store(true);
     for (std::thread& thread : threads_) thread.join();
   }
-  Threads(const Threads&) = delete;
-  Threads& operator=(const Threads&) = delete;
+  Waiters(const Waiters&) = delete;
+  Waiters& operator=(const Waiters&) = delete;
   [[nodiscard]] pid_t operator[](std::size_t i) const { return tids_[i].load(); }
 
  private:
@@ -56,15 +61,15 @@ class Threads {
 
 std::int64_t nanos_left(const CpuTimer& timer) {
   itimerspec time{};
-  REQUIRE(sys::call(SYS_timer_gettime, timer.id.load(), reinterpret_cast<long>(&time)) == 0);
+  REQUIRE(sys::call(SYS_timer_gettime, timer.id.load() - 1, reinterpret_cast<long>(&time)) == 0);
   return time.it_value.tv_sec * 1'000'000'000 + time.it_value.tv_nsec;
 }
 
 TEST_CASE("a thread has one timer at most") {
   begin();
   const pid_t tid = sys::gettid();
-  CHECK(cpu_timers.add(tid, 0) == AddResult::kAdded);
-  CHECK(cpu_timers.add(tid, 0) == AddResult::kHasOne);
+  CHECK(add(tid, 0) == AddResult::kAdded);
+  CHECK(add(tid, 0) == AddResult::kHasOne);
   CHECK(cpu_timers.count() == 1);
   REQUIRE(cpu_timers.find(tid) != nullptr);
   CHECK(CpuTimers::tid_of(*cpu_timers.find(tid)) == tid);
@@ -80,7 +85,7 @@ TEST_CASE("what a timer had charged is handed on, and what is due brings the nex
   std::uint64_t now = 0;
   REQUIRE(read_cpu_clock(cpu_clock_of(tid), now));
   const std::int64_t until = static_cast<std::int64_t>(now) - 1'000'000'000;
-  REQUIRE(cpu_timers.add(tid, until) == AddResult::kAdded);
+  REQUIRE(add(tid, until) == AddResult::kAdded);
   CHECK(nanos_left(*cpu_timers.find(tid)) <= static_cast<std::int64_t>(kLong) - 1'000'000'000);
   std::int64_t account = 0;
   REQUIRE(cpu_timers.remove(tid, &account));
@@ -90,7 +95,7 @@ TEST_CASE("what a timer had charged is handed on, and what is due brings the nex
 TEST_CASE("a slot that was given up charges nobody") {
   begin();
   const pid_t tid = sys::gettid();
-  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
+  REQUIRE(add(tid, 0) == AddResult::kAdded);
   const CpuTimer& timer = *cpu_timers.find(tid);
   CHECK(timer.charged_until.load() == 0);
   REQUIRE(cpu_timers.remove(tid));
@@ -100,21 +105,21 @@ TEST_CASE("a slot that was given up charges nobody") {
 TEST_CASE("without a period there is no timer, and existing ones stand still") {
   begin();
   const pid_t tid = sys::gettid();
-  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
+  REQUIRE(add(tid, 0) == AddResult::kAdded);
   cpu_timers.set_period(0);
   CHECK(nanos_left(*cpu_timers.find(tid)) == 0);
   cpu_timers.remove_all();
-  CHECK(cpu_timers.add(tid, 0) == AddResult::kRefused);
+  CHECK(add(tid, 0) == AddResult::kRefused);
   CHECK(cpu_timers.count() == 0);
 }
 
 TEST_CASE("the limit holds, and a thread that is gone gets none", "[D14]") {
   begin();
-  const Threads threads(3);
+  const Waiters waiters(3);
   cpu_timers.set_limit(2);
-  CHECK(cpu_timers.add(threads[0], 0) == AddResult::kAdded);
-  CHECK(cpu_timers.add(threads[1], 0) == AddResult::kAdded);
-  CHECK(cpu_timers.add(threads[2], 0) == AddResult::kNoRoom);
+  CHECK(add(waiters[0], 0) == AddResult::kAdded);
+  CHECK(add(waiters[1], 0) == AddResult::kAdded);
+  CHECK(add(waiters[2], 0) == AddResult::kNoRoom);
   CHECK(cpu_timers.count() == 2);
   cpu_timers.set_limit(0);
   cpu_timers.remove_all();
@@ -123,15 +128,15 @@ TEST_CASE("the limit holds, and a thread that is gone gets none", "[D14]") {
   pid_t gone = 0;
   std::thread([&] { gone = sys::gettid(); }).join();
   while (sys::call(SYS_tgkill, sys::getpid(), gone, 0) == 0) usleep(100);
-  CHECK(cpu_timers.add(gone, 0) == AddResult::kRefused);
+  CHECK(add(gone, 0) == AddResult::kRefused);
   CHECK(cpu_timers.count() == 0);
 }
 
 TEST_CASE("as many as there may be, each found and all removed", "[D15]") {
   begin();
-  const Threads threads(300);
-  for (std::size_t i = 0; i < 300; ++i) REQUIRE(cpu_timers.add(threads[i], 0) == AddResult::kAdded);
-  for (std::size_t i = 0; i < 300; ++i) REQUIRE(cpu_timers.find(threads[i]) != nullptr);
+  const Waiters waiters(300);
+  for (std::size_t i = 0; i < 300; ++i) REQUIRE(add(waiters[i], 0) == AddResult::kAdded);
+  for (std::size_t i = 0; i < 300; ++i) REQUIRE(cpu_timers.find(waiters[i]) != nullptr);
   std::size_t seen = 0;
   cpu_timers.for_each([&](const CpuTimer&) { ++seen; });
   CHECK(seen == 300);
@@ -142,7 +147,7 @@ TEST_CASE("as many as there may be, each found and all removed", "[D15]") {
 TEST_CASE("a paused timer keeps what it had left", "[D6]") {
   begin();
   const pid_t tid = sys::gettid();
-  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
+  REQUIRE(add(tid, 0) == AddResult::kAdded);
   const CpuTimer& timer = *cpu_timers.find(tid);
   cpu_timers.pause(tid);
   CHECK(nanos_left(timer) == 0);
@@ -170,7 +175,7 @@ TEST_CASE("a signal tells its timer, its generation, and strangers apart", "[D5]
   REQUIRE(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
   const pid_t tid = sys::gettid();
   cpu_timers.set_period(1'000'000);
-  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
+  REQUIRE(add(tid, 0) == AddResult::kAdded);
   siginfo_t info{};
   int got = 0;
   do {  // a wait uses no CPU time
@@ -183,7 +188,7 @@ TEST_CASE("a signal tells its timer, its generation, and strangers apart", "[D5]
   CHECK_FALSE(cpu_timers.owner_of(info).stale);
   REQUIRE(cpu_timers.remove(tid));
   CHECK(cpu_timers.owner_of(info).stale);
-  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
+  REQUIRE(add(tid, 0) == AddResult::kAdded);
   CHECK(cpu_timers.owner_of(info).stale);
   cpu_timers.remove_all();
 
@@ -199,19 +204,95 @@ TEST_CASE("a signal tells its timer, its generation, and strangers apart", "[D5]
 TEST_CASE("the child of a fork has no timers, and can have some") {
   begin();
   const pid_t tid = sys::gettid();
-  REQUIRE(cpu_timers.add(tid, 0) == AddResult::kAdded);
+  REQUIRE(add(tid, 0) == AddResult::kAdded);
   const pid_t child = fork();
   if (child == 0) {
     cpu_timers.forget_after_fork();
     if (cpu_timers.count() != 0 || cpu_timers.find(tid) != nullptr) _exit(1);
     cpu_timers.set_period(kLong);
-    if (cpu_timers.add(sys::gettid(), {}) != AddResult::kAdded) _exit(2);
+    if (add(sys::gettid(), 0) != AddResult::kAdded) _exit(2);
     _exit(cpu_timers.remove(sys::gettid()) ? 0 : 3);
   }
   int status = -1;
   REQUIRE(waitpid(child, &status, 0) == child);
   CHECK(status == 0);
   CHECK(cpu_timers.remove(tid));
+}
+
+TEST_CASE("no timer for who may have become one that can take no signal", "[fault D13]") {
+  begin();
+  const pid_t tid = sys::gettid();
+  std::atomic<bool> mark = false;
+  const std::uint32_t before = threads.marks();
+  CHECK_FALSE(threads.mark(mark, true));
+  CHECK(threads.mark(mark, true));  // no change
+  CHECK(threads.marks() == before + 1);
+  CHECK(cpu_timers.add(tid, 0, before) == AddResult::kStale);
+  CHECK(cpu_timers.count() == 0);
+  SECTION("another signal needs another timer") {
+    REQUIRE(add(tid, 0) == AddResult::kAdded);
+    threads.mark(mark, false);
+    cpu_timers.set_signal(SIGWINCH);
+    CHECK(cpu_timers.find(tid) == nullptr);
+  }
+  SECTION("it has one already") {
+    REQUIRE(add(tid, 0) == AddResult::kAdded);
+    cpu_timers.leave_alone(tid);
+    CHECK(cpu_timers.find(tid) == nullptr);
+  }
+  cpu_timers.remove_all();
+  CHECK(cpu_timers.count() == 0);
+}
+
+constinit std::atomic<bool> may_come = true;
+constinit std::atomic<int> in_vain = 0;
+constinit std::atomic<int> unwelcome = 0;
+
+// Timers are made for the thread, and changed, all the time. It says now and then that it wants none, and
+// looks whether one comes.
+TEST_CASE("a storm of timers for a thread that is to be left alone now and then", "[fault D13]") {
+  begin();
+  struct sigaction count {};
+  count.sa_handler = [](int) { (may_come ? in_vain : unwelcome).fetch_add(1); };
+  REQUIRE(sigaction(SIGURG, &count, nullptr) == 0);
+  REQUIRE(sigaction(SIGWINCH, &count, nullptr) == 0);
+  cpu_timers.set_period(1000);
+  const pid_t tid = sys::gettid();
+  std::atomic<bool> mark = false;
+  std::atomic<bool> end = false;
+  std::thread adds([&] {
+    while (!end) {
+      const std::uint32_t marks = threads.marks();
+      if (!mark) cpu_timers.add(tid, 0, marks);
+      if (!mark) cpu_timers.remove(tid);
+    }
+  });
+  std::thread changes([&] {
+    for (int i = 0; !end; ++i) {
+      cpu_timers.set_signal(i % 2 == 0 ? SIGWINCH : SIGURG);
+      cpu_timers.set_period(1000 + i % 2);
+    }
+  });
+  const auto spin = [] {
+    for (int i = 0; i < 10'000'000; ++i) asm volatile("");  // longer than the kernel's tick
+  };
+  for (int i = 0; i < 100; ++i) {
+    spin();
+    threads.mark(mark, true);
+    cpu_timers.leave_alone(tid);
+    may_come = false;
+    spin();
+    may_come = true;
+    threads.mark(mark, false);
+  }
+  end = true;
+  adds.join();
+  changes.join();
+  cpu_timers.remove_all();
+  CHECK(in_vain > 0);
+  CHECK(unwelcome == 0);
+  signal(SIGURG, SIG_DFL);
+  signal(SIGWINCH, SIG_DFL);
 }
 
 // Everybody who may change a slot does so at once; at the end no timer is left, in the table or the kernel.
@@ -223,7 +304,7 @@ TEST_CASE("a storm of threads that add, remove, pause and change all timers leav
     storm.emplace_back([&] {
       const pid_t tid = sys::gettid();
       while (!end.load(std::memory_order_relaxed)) {
-        cpu_timers.add(tid, 0);
+        add(tid, 0);
         cpu_timers.pause(tid);
         cpu_timers.resume(tid);
         cpu_timers.remove(tid);

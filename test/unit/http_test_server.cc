@@ -25,11 +25,13 @@ std::atomic<int> FakeProfiles::times_tended{0};
 
 const std::string kHeapBytes("\x1f\x8b\x08\0heap snapshot", 17);
 
+std::atomic<bool> FakeProfiles::may_retire{true};
 void FakeProfiles::reset() {
   collections_begun = 0;
   collections_finished = 0;
   collections_cancelled = 0;
   times_tended = 0;
+  may_retire = true;
 }
 
 namespace {
@@ -175,6 +177,7 @@ bool TestServer::start() const {
   options.create_thread = &pthread_create;
   options.make_site = &make_fake_site;
   options.idle_seconds = idle_seconds_;
+  options.may_retire = []() noexcept { return FakeProfiles::may_retire.load(); };
   return the_service.start(options);
 }
 

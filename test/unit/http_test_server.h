@@ -19,6 +19,7 @@ struct FakeProfiles {
   static std::atomic<int> collections_finished;
   static std::atomic<int> collections_cancelled;
   static std::atomic<int> times_tended;  // of the site; it wants to be called again ten times, soon
+  static std::atomic<bool> may_retire;   // whether an idle service may end
   static void reset();
 };
 

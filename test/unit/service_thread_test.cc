@@ -106,6 +106,15 @@ TEST_CASE("an idle service ends by itself, and a waiting client is seen") {
   CHECK(Reply(client.read_response()).body == kHeapBytes);
 }
 
+TEST_CASE("an idle service stays while nobody else would hear clients", "[fault D13]") {
+  const TestServer server(1);
+  FakeProfiles::may_retire = false;
+  std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+  CHECK(server.service().is_running());
+  FakeProfiles::may_retire = true;
+  CHECK(eventually([&] { return !server.service().is_running(); }));
+}
+
 TEST_CASE("a forked child can start a service of its own") {
   const TestServer server;
   REQUIRE(is_alive(server));

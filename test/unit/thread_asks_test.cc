@@ -13,6 +13,7 @@
 
 #include "agent/safe/events.h"
 #include "agent/safe/sys.h"
+#include "agent/safe/threads.h"
 #include "test/support/eventually.h"
 #include "test/unit/runner.h"
 
@@ -38,6 +39,10 @@ void install() {
   REQUIRE(thread_asks.prepare());
 }
 
+ThreadAsks::Ask ask_now(pid_t tid) {
+  return thread_asks.ask(tid, kSignal, threads.marks());
+}
+
 bool is_answered(const ThreadAsks::Ask& ask) {
   return eventually([&] { return ThreadAsks::answer(ask) != nullptr; });
 }
@@ -50,7 +55,7 @@ TEST_CASE("a running thread answers", "[D1]") {
     for (int i = 0; i < 1000; ++i) kept_errno = kept_errno && errno == 77;
   });
   for (int i = 0; i < 5; ++i) {
-    const ThreadAsks::Ask ask = thread_asks.ask(runner.tid(), kSignal);
+    const ThreadAsks::Ask ask = ask_now(runner.tid());
     REQUIRE(ask.place != nullptr);
     REQUIRE(is_answered(ask));
     CHECK(ThreadAsks::answer(ask)->stack.depth > 2);
@@ -74,7 +79,7 @@ TEST_CASE("a thread that waits is not asked, and its wait goes on", "[D1]") {
   });
   while (tid == 0) std::this_thread::yield();
   usleep(100'000);
-  const ThreadAsks::Ask ask = thread_asks.ask(tid, kSignal);
+  const ThreadAsks::Ask ask = ask_now(tid);
   REQUIRE(ask.place != nullptr);
   usleep(100'000);
   CHECK(ThreadAsks::answer(ask) == nullptr);
@@ -94,12 +99,12 @@ TEST_CASE("all places can be asked from, and each is had again") {
     for (std::size_t i = 0; i < ThreadAsks::kPlaces; ++i) {
       // One whose answer is under way is had later.
       REQUIRE(eventually([&] {
-        asks.push_back(thread_asks.ask(runner.tid(), kSignal));
+        asks.push_back(ask_now(runner.tid()));
         if (asks.back().place == nullptr) asks.pop_back();
         return asks.size() == i + 1;
       }));
     }
-    CHECK(thread_asks.ask(runner.tid(), kSignal).place == nullptr);
+    CHECK(ask_now(runner.tid()).place == nullptr);
     for (const ThreadAsks::Ask& ask : asks) ThreadAsks::give_up(ask);
   }
 }
@@ -108,12 +113,28 @@ TEST_CASE("nobody is asked by a signal that is left, and nobody who is not there
   install();
   const Runner runner;
   events.wake_signal = SIGCONT;
-  CHECK(thread_asks.ask(runner.tid(), kSignal).place == nullptr);
+  CHECK(ask_now(runner.tid()).place == nullptr);
   events.wake_signal = kSignal;
-  CHECK(thread_asks.ask(999'999'999, kSignal).place == nullptr);
-  const ThreadAsks::Ask ask = thread_asks.ask(runner.tid(), kSignal);
+  CHECK(ask_now(999'999'999).place == nullptr);
+  const ThreadAsks::Ask ask = ask_now(runner.tid());
   REQUIRE(ask.place != nullptr);
   thread_asks.leave_signal();
+  CHECK(ask.place->timer == 0);
+  ThreadAsks::give_up(ask);
+}
+
+TEST_CASE("nobody is asked who can take no signal, or who may have become such a thread", "[fault D13]") {
+  install();
+  const Runner runner;
+  const std::uint32_t marks = threads.marks();
+  std::atomic<bool> mark = false;
+  CHECK_FALSE(threads.mark(mark, true));
+  CHECK(thread_asks.ask(runner.tid(), kSignal, marks).place == nullptr);
+  const ThreadAsks::Ask ask = ask_now(runner.tid());
+  REQUIRE(ask.place != nullptr);
+  thread_asks.leave_alone(sys::gettid());
+  CHECK(ask.place->timer != 0);
+  thread_asks.leave_alone(runner.tid());
   CHECK(ask.place->timer == 0);
   ThreadAsks::give_up(ask);
 }
@@ -125,7 +146,7 @@ TEST_CASE("a signal of somebody else's is left to others") {
   CHECK(foreign == 1);
   // A late one: its place has another generation.
   const Runner runner;
-  const ThreadAsks::Ask ask = thread_asks.ask(runner.tid(), kSignal);
+  const ThreadAsks::Ask ask = ask_now(runner.tid());
   REQUIRE(is_answered(ask));
   ThreadAsks::give_up(ask);
   siginfo_t late{};
@@ -137,14 +158,14 @@ TEST_CASE("a signal of somebody else's is left to others") {
 TEST_CASE("the child of a fork begins anew", "[F3]") {
   install();
   const Runner runner;
-  const ThreadAsks::Ask ask = thread_asks.ask(runner.tid(), kSignal);
+  const ThreadAsks::Ask ask = ask_now(runner.tid());
   REQUIRE(ask.place != nullptr);
   const pid_t child = fork();
   if (child == 0) {
     thread_asks.forget_after_fork();
     std::size_t free = 0;
     for (std::size_t i = 0; i < ThreadAsks::kPlaces; ++i)
-      free += thread_asks.ask(sys::gettid(), kSignal).place != nullptr ? 1 : 0;
+      free += ask_now(sys::gettid()).place != nullptr ? 1 : 0;
     _exit(free == ThreadAsks::kPlaces ? 0 : 1);
   }
   int status = -1;

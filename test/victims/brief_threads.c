@@ -1,8 +1,8 @@
-// Threads that come and go. Command "run COUNT MICROSECONDS": so many, sixteen at a time, each burning that
-// long in brief(); says "problem" when one could not be started.
+// Threads that come and go. Command "run COUNT MICROSECONDS": so many, sixteen at a time, each burning about
+// that long in brief(); says "problem" when one could not be started.
 //
 // Command "again": two threads that have the same number (the kernel is asked to give it again) and different
-// names, each burning for 300 ms in its own function. Says "same number" when that worked.
+// names, each burning for about 300 ms in its own function. Says "same number" when that worked.
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include "test/victims/kit.h"
 
 enum { kAtATime = 16 };
-static uint64_t nanos;
+static unsigned nanos;
 
 NOINLINE void* brief(void* unused) {
   if (nanos != 0) burn(nanos);
@@ -80,8 +80,8 @@ int main(void) {
   char command[64];
   while (await_command(command, sizeof command)) {
     int count = 0;
-    unsigned long microseconds = 0;
-    if (sscanf(command, "run %d %lu", &count, &microseconds) == 2) {
+    unsigned microseconds = 0;
+    if (sscanf(command, "run %d %u", &count, &microseconds) == 2) {
       nanos = microseconds * 1000;
       run(count);
     }

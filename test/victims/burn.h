@@ -1,4 +1,4 @@
-// CPU time, spent and measured by the calling thread's own CPU clock. Everything is inlined, so that the
+// CPU time, spent, and measured by the calling thread's own CPU clock. Everything is inlined, so that the
 // victim's own function is the one that burns; only libc's clock_gettime appears below it.
 #pragma once
 
@@ -24,25 +24,16 @@ ALWAYS_INLINE void spin(unsigned turns) {
   for (unsigned i = 0; i < turns; ++i) __asm__ volatile("");
 }
 
-// About a millisecond, without asking for the time. A thread that asks for its CPU clock makes the kernel see
-// that its turn is over, and gives way there: on a busy machine it hardly ever runs when the kernel's tick
-// comes, and CPU timers expire in ticks. So what needs many samples works like this.
+// About so much CPU time, at most two seconds, without asking for the time. A thread that asks for its CPU
+// clock makes the kernel see that its turn is over, and gives way there: on a busy machine it hardly ever
+// runs when the kernel's tick comes, and CPU timers expire in ticks. So what is to be sampled works like
+// this.
+ALWAYS_INLINE void burn(unsigned nanos) {
+  spin(2 * nanos);
+}
+
 ALWAYS_INLINE void spin_a_while(void) {
-  spin(2000000);
-}
-
-// Returns the time at which it ended. About one part in ten is spent in asking for the time.
-ALWAYS_INLINE uint64_t burn_until(uint64_t end) {
-  uint64_t now;
-  do {
-    spin(5000);
-    now = thread_cpu();
-  } while (now < end);
-  return now;
-}
-
-ALWAYS_INLINE void burn(uint64_t nanos) {
-  burn_until(thread_cpu() + nanos);
+  burn(1000000);
 }
 
 // xorshift: reproducible, and no lock of libc's.

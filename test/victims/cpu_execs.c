@@ -65,7 +65,7 @@ int main(int argc, char** argv) {
     _exit(1);
   }
   // Of a question about threads any part may be cut off.
-  burn(argc == 3 ? 10000000 : (uint64_t)(left % 16) * 1000000);
+  burn(argc == 3 ? 10000000 : (unsigned)(left % 16) * 1000000);
   char next[16];
   snprintf(next, sizeof next, "%d", left - 1);
   execl(argv[0], argv[0], argv[1], next, argv[3], (char*)NULL);

@@ -20,7 +20,7 @@
 
 namespace {
 
-constexpr std::uint64_t kBit = 100000;  // ns
+constexpr unsigned kBit = 100000;  // ns
 
 // A sampler that disturbs a throw, or a catch, ends the process or loses a destructor.
 int destroyed = 0;
@@ -47,8 +47,18 @@ NOINLINE void throws() {
   if (destroyed != 21) _exit(4);
 }
 
+namespace {
+
+// Who gives way after the same short time again and again may never be running when the kernel ticks.
+inline __attribute__((always_inline)) void burn_unevenly(std::uint64_t& random) {
+  burn(static_cast<unsigned>(next_random(&random) % (80 * kBit)));
+}
+
+}  // namespace
+
 NOINLINE void yields() {
-  burn(kBit);
+  static std::uint64_t random = 88172645463325252;
+  burn_unevenly(random);
   sched_yield();
   END_OF_FRAME();
 }
@@ -103,7 +113,8 @@ NOINLINE void vforks() {
   if (child == 0) _exit(0);
   int status = 1;
   if (waitpid(child, &status, 0) != child || status != 0) _exit(6);
-  burn(kBit);
+  static std::uint64_t random = 88172645463325252;
+  burn_unevenly(random);
 }
 
 NOINLINE void starts() {
