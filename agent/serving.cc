@@ -39,6 +39,7 @@ struct Serving {
   std::atomic<bool> wanted{
       false};                     // our thread, which was ended for a change of rights or had to wait for it
   std::atomic<bool> rung{false};  // meanwhile a client has come
+  std::atomic<safe::Nanos> failed_at{-safe::kNanosPerSecond};  // to start our thread
   std::atomic<bool> is_deaf{false};  // no signal tells of clients: a filter was about to come
 };
 
@@ -80,8 +81,11 @@ int arming_signal() noexcept {
 // Also beside a thread that is about to become one to which no signal may come: it says so before it disarms,
 // and we look again.
 void arm() noexcept {
+  if (arming_signal() != 0) use_signal();
   serving.listeners.notify_by_signal(arming_signal());
-  if (!safe::may_signal_process()) serving.listeners.notify_by_signal(0);
+  if (safe::may_signal_process()) return;
+  serving.listeners.notify_by_signal(0);
+  if (safe::events.small_signal_stacks.load() != 0) rest_signal();
 }
 
 // With the next allocation.
@@ -104,12 +108,10 @@ bool may_retire() noexcept {
 
 void start_for_client() noexcept;
 
-void on_retired() noexcept {
+void on_retired(bool was_idle) noexcept {
   arm();
-  // Who came before the signal was armed.
-  if (serving.listeners.client_is_waiting()) start_for_client();
-  // Or nobody hears the next one.
-  if (!may_retire()) start_soon();
+  // Who came before the signal was armed; without one nobody would hear the next.
+  if (serving.listeners.client_is_waiting() || (was_idle && !may_retire())) start_for_client();
 }
 
 void start_inside(unsigned idle_seconds) noexcept {
@@ -131,6 +133,9 @@ void start_inside(unsigned idle_seconds) noexcept {
   safe::count(safe::counters.service_start_failures);
   log(LogLevel::kError, {"cannot start the thread that serves: ", serving.service.last_problem()});
   arm();
+  serving.failed_at = safe::monotonic_now();
+  // No client makes us try again, so it is for some allocation.
+  if (arming_signal() == 0) safe::events.is_deferred.store(true, std::memory_order_relaxed);
 }
 
 // False: not while rights change. Who changes them sees to it afterwards, as `wanted` is set before the gate
@@ -166,6 +171,12 @@ void on_signal_stack_is_small() noexcept {
   if (serving.service.is_running()) return;
   arm();
   start_soon();
+}
+
+void on_signal_stacks_are_large() noexcept {
+  if (!is_own_process() || serving.service.is_running()) return;
+  arm();
+  if (serving.listeners.client_is_waiting()) hear_who_waits();
 }
 
 service::Remote look_for_token() {
@@ -216,6 +227,8 @@ void open_listeners() noexcept {
 }
 
 void do_deferred() noexcept {
+  if (safe::monotonic_now() < serving.failed_at + safe::kNanosPerSecond)
+    return safe::events.is_deferred.store(true, std::memory_order_relaxed);
   if (serving.reopen.exchange(false)) {
     open_listeners();
     // Who forks and goes on without a thread is woken by the signal, if there is one.
@@ -314,6 +327,7 @@ bool begin_serving(const Served& what) noexcept {
   safe::events.filter_will_come_for_all.store(on_filter_will_come_for_all, std::memory_order_release);
   safe::events.thread_created.store(on_thread_created, std::memory_order_release);
   safe::events.signal_stack_is_small.store(on_signal_stack_is_small, std::memory_order_release);
+  safe::events.signal_stacks_are_large.store(on_signal_stacks_are_large, std::memory_order_release);
   return true;
 }
 

@@ -106,6 +106,23 @@ void on_signal(int, siginfo_t* info, void* context) {
   if (!safe::thread_asks.on_signal(*info, interrupted)) on_client(*info, interrupted);
 }
 
+bool set_handler(int signal) {
+  struct sigaction ours {};
+  ours.sa_sigaction = on_signal;
+  ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+  sigfillset(&ours.sa_mask);  // see go_on_waiting()
+  return hooks::real::sigaction(signal, &ours, nullptr) == 0;
+}
+
+void set_default(int signal) {
+  struct sigaction as_before {};
+  as_before.sa_handler = SIG_DFL;
+  hooks::real::sigaction(signal, &as_before, nullptr);
+}
+
+// The signal is ours, but has its default action.
+constinit std::atomic<bool> rests = false;
+
 // The first candidate after `left` that nobody uses. Our own sigaction hook must not see this.
 void take_signal(int left) {
   bool after = left == 0;
@@ -119,11 +136,7 @@ void take_signal(int left) {
         is_blocked(signal)) {
       continue;
     }
-    struct sigaction ours {};
-    ours.sa_sigaction = on_signal;
-    ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
-    sigfillset(&ours.sa_mask);  // see go_on_waiting()
-    if (hooks::real::sigaction(signal, &ours, nullptr) != 0) continue;
+    if (!rests.load() && !set_handler(signal)) continue;
     return safe::events.wake_signal.store(signal, std::memory_order_seq_cst);
   }
   // Sequentially consistent: see ThreadAsks::ask().
@@ -140,9 +153,7 @@ void leave_signal() noexcept {
   safe::thread_asks.leave_signal();
   // Nothing is sent to us by the old one before the program sees its default action again.
   signal_moved();
-  struct sigaction as_before {};
-  as_before.sa_handler = SIG_DFL;
-  hooks::real::sigaction(left, &as_before, nullptr);
+  set_default(left);
 }
 
 }  // namespace
@@ -151,7 +162,16 @@ int wake_signal() noexcept {
   return safe::events.wake_signal.load(std::memory_order_relaxed);
 }
 
+void rest_signal() noexcept {
+  if (const int signal = wake_signal(); !rests.exchange(true) && signal != 0) set_default(signal);
+}
+
+void use_signal() noexcept {
+  if (const int signal = wake_signal(); rests.exchange(false) && signal != 0) set_handler(signal);
+}
+
 int asking_signal() noexcept {
+  use_signal();
   const int signal = wake_signal();
   struct sigaction current {};
   const bool is_ours = signal != 0 && hooks::real::sigaction(signal, nullptr, &current) == 0 &&

@@ -20,8 +20,13 @@ void watch_for_clients(safe::EventHandler start, safe::EventHandler moved) noexc
 // reachable with a thread.
 [[nodiscard]] int wake_signal() noexcept;
 
-// The same signal, for asking a thread where it stands (agent/safe/thread_asks.h). 0 also when the program
-// has taken it past our hooks.
+// The signal has its default action, which ignores it, until it is used again: also one that somebody else
+// sends would end the program on an alternate stack without room for it. One that is pending is gone.
+void rest_signal() noexcept;
+void use_signal() noexcept;
+
+// The same signal, for asking a thread where it stands (agent/safe/thread_asks.h), which uses it. 0 also when
+// the program has taken it past our hooks.
 [[nodiscard]] int asking_signal() noexcept;
 
 // As if a client had connected: for one who may have come before the signal was set up.

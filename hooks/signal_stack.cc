@@ -19,28 +19,57 @@ bool is_too_small(const stack_t& stack) {
   return (stack.ss_flags & SS_DISABLE) == 0 && stack.ss_size < safe::least_alternate_stack();
 }
 
+// Returns what the calling thread's mark was.
+bool mark(safe::ThreadSlot* slot, bool value) {
+  return slot == nullptr ? safe::threads.mark_without_slot(safe::sys::gettid(), value)
+                         : safe::threads.mark(slot->small_signal_stack, value);
+}
+
 // Of the calling thread's alternate stack. The kernel ends a process whose alternate stack has no room for a
 // signal, so none of ours may come from here on: not from a timer of the CPU profile's, not to ask where the
 // thread stands, not to tell of a client.
-void become_small(safe::ThreadSlot& slot) {
-  if (!safe::threads.mark(slot.small_signal_stack, true)) safe::events.small_signal_stacks.fetch_add(1);
-  if (!safe::may_ask_kernel()) return;  // nothing of ours is sent here
+// Returns whether it was so before.
+bool become_small(safe::ThreadSlot* slot) {
+  const bool is_new = !mark(slot, true);
+  if (is_new) safe::events.small_signal_stacks.fetch_add(1);
   const pid_t tid = safe::sys::gettid();
   safe::cpu_timers.leave_alone(tid);
   safe::thread_asks.leave_alone(tid);
-  safe::raise(safe::events.signal_stack_is_small);
+  if (is_new) safe::raise(safe::events.signal_stack_is_small);
+  return !is_new;
 }
 
-void become_large(safe::ThreadSlot& slot) {
-  if (safe::threads.mark(slot.small_signal_stack, false)) safe::events.small_signal_stacks.fetch_sub(1);
+void become_large(safe::ThreadSlot* slot) {
+  if (!mark(slot, false)) return;
+  if (safe::events.small_signal_stacks.fetch_sub(1) != 1 || !safe::may_ask_kernel()) return;
+  const safe::SafeSection keeps_errno;
+  safe::raise(safe::events.signal_stacks_are_large);
+}
+
+// The stack of a vfork() child's is not that of the thread whose slot it sees. Before the agent was loaded
+// nobody knows, and there is no such child.
+bool is_own_process() {
+  const pid_t process = safe::events.process.load(std::memory_order_relaxed);
+  return process == 0 || process == safe::sys::getpid();
+}
+
+// Under a filter no signal of ours comes, and nothing may be asked; but it may still be refused.
+int set_under_filter(const stack_t* stack, stack_t* old) {
+  const int result = real::sigaltstack(stack, old);
+  safe::ThreadSlot* slot = safe::thread_state.slot;
+  if (result == 0 && slot != nullptr && is_too_small(*stack) &&
+      !safe::threads.mark(slot->small_signal_stack, true))
+    safe::events.small_signal_stacks.fetch_add(1);
+  return result;
 }
 
 }  // namespace
 
 int set_signal_stack(const stack_t* stack, stack_t* old) {
+  if (stack == nullptr || safe::thread_state.is_agent) return real::sigaltstack(stack, old);
+  if (!safe::may_ask_kernel()) return set_under_filter(stack, old);
   // A pointer to nothing is the kernel's to refuse.
-  if (stack == nullptr || safe::thread_state.is_agent ||
-      !safe::sys::is_readable(reinterpret_cast<std::uintptr_t>(stack)))
+  if (!is_own_process() || !safe::sys::is_readable(reinterpret_cast<std::uintptr_t>(stack)))
     return real::sigaltstack(stack, old);
   const bool too_small = is_too_small(*stack);
   safe::ThreadSlot* slot = nullptr;
@@ -48,12 +77,11 @@ int set_signal_stack(const stack_t* stack, stack_t* old) {
   {
     const safe::SafeSection keeps_errno;
     slot = safe::threads.current();
-    was_too_small = slot != nullptr && slot->small_signal_stack.load(std::memory_order_relaxed);
     // Before the kernel could use it.
-    if (too_small && slot != nullptr) become_small(*slot);
+    if (too_small) was_too_small = become_small(slot);
   }
   const int result = real::sigaltstack(stack, old);
-  if (slot != nullptr && !(result == 0 ? too_small : was_too_small)) become_large(*slot);
+  if (result == 0 ? !too_small : too_small && !was_too_small) become_large(slot);
   return result;
 }
 

@@ -218,9 +218,7 @@ void CpuTimers::remove_all() noexcept {
 }
 
 void CpuTimers::leave_alone(pid_t tid) noexcept {
-  if (remove(tid)) return;
-  // More than one may just be tried for it. A slot that is left without a timer is found by our thread, when
-  // no sample comes.
+  // More than one may just be tried for it.
   CpuTimer* all = slots_.load(std::memory_order_acquire);
   for (std::size_t probe = 0; all != nullptr && probe < kMaxProbes; ++probe) {
     CpuTimer& slot = all[(first_slot(tid) + probe) % kSlots];
@@ -253,8 +251,8 @@ void CpuTimers::set_signal(int number) noexcept {
     const pid_t tid = tid_of(slot);
     if (!lock(slot, tid)) return;
     delete_timer(slot);
-    // A mark that has changed since, be it another thread's, ends this one: our thread gives another.
-    if (number == 0 || arm(slot, tid) != AddResult::kAdded) return release(slot);
+    // Where there is none, for instance as a mark has changed since, the account waits for our thread.
+    if (number != 0) static_cast<void>(arm(slot, tid));
     slot.owner.store(owner_word(tid), std::memory_order_release);
   });
 }

@@ -1,10 +1,11 @@
 // The timers of the CPU profile: one POSIX timer per thread, on that thread's own CPU clock, so that it only
 // fires while the thread runs. They exist while a profile runs and not a moment longer.
 //
-// A slot is taken and given back by our thread, by the thread that it belongs to (at birth; when its
-// alternate stack becomes too small), or by a thread that makes us change the signal. Whoever changes one
-// holds it "busy"; everybody else passes it by. Slots are never unmapped: a late signal still finds one, and
-// its generation tells that the slot is not its own any more.
+// A slot is taken by our thread or, at birth, by the thread that it belongs to, and given back by our thread.
+// Whoever changes one, which a thread that makes us change the signal does too, holds it "busy"; everybody
+// else passes it by, but for a thread that can take no signal any more and deletes the kernel's timer. Slots
+// are never unmapped: a late signal still finds one, and its generation tells that the slot is not its own any
+// more.
 #pragma once
 
 #include <atomic>
@@ -20,7 +21,8 @@ namespace profagent::safe {
 struct alignas(64) CpuTimer {
   std::atomic<std::uint64_t> owner{0};  // tid, and whether it is busy; 0: free
   std::atomic<std::uint32_t> generation{0};
-  // The kernel's timer_t plus one; 0: there is none. Whoever exchanges it for 0 deletes the timer.
+  // The kernel's timer_t plus one; 0: there is none (any more), and our thread is to take the account over.
+  // Whoever exchanges it for 0 deletes the timer.
   std::atomic<std::int32_t> id{0};
   std::atomic<std::int32_t> signal{0};  // that it raises
   std::atomic<std::uint32_t> marks{0};  // threads.marks() when its thread was found to be without one
@@ -68,7 +70,8 @@ class CpuTimers {
   bool remove(pid_t tid, std::int64_t* charged_until = nullptr) noexcept;
   void remove_all() noexcept;
   // For the calling thread, which has marked itself: none of its timers goes off after this, also one that
-  // somebody is just making or changing.
+  // somebody is just making or changing. A slot of its own stays, with the account. Very rarely it is another
+  // thread's by then, which has to wait for our thread to give it a new timer.
   void leave_alone(pid_t tid) noexcept;
 
   // The slot of a thread; nullptr when it has none. It may be given back meanwhile.

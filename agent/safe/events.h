@@ -40,9 +40,10 @@ struct Events {
   // Some thread is, or was.
   std::atomic<int> any_is_filtered{0};
   // Threads whose alternate stack has no room for a signal of ours, and what is to be done when one becomes
-  // such a thread.
+  // such a thread, before it does, and when there is none any more.
   std::atomic<int> small_signal_stacks{0};
   std::atomic<EventHandler> signal_stack_is_small{nullptr};
+  std::atomic<EventHandler> signal_stacks_are_large{nullptr};
 };
 
 extern constinit Events events;

@@ -58,7 +58,8 @@ class ThreadAsks {
   // raises the old one after this. A thread of the program.
   void leave_signal() noexcept;
 
-  // For the calling thread, which has marked itself: it is not asked after this.
+  // For the calling thread, which has marked itself: it is not asked after this. Very rarely another thread's
+  // question in the same place goes unanswered.
   void leave_alone(pid_t tid) noexcept;
 
   // In the child of fork(), which has no timers.

@@ -1,5 +1,7 @@
 #include "agent/safe/threads.h"
 
+#include <algorithm>
+#include <iterator>
 #include <type_traits>
 
 #include "agent/safe/counters.h"
@@ -66,6 +68,31 @@ bool Threads::mark(std::atomic<bool>& mark, bool value) noexcept {
   return before;
 }
 
+bool Threads::mark_without_slot(pid_t tid, bool value) noexcept {
+  if (all_are_marked_.load(std::memory_order_seq_cst)) return value;
+  for (std::atomic<pid_t>& place : marked_without_slot_) {
+    if (place.load(std::memory_order_seq_cst) != tid) continue;
+    if (value) return true;
+    place.store(0, std::memory_order_seq_cst);
+    marks_.fetch_add(1, std::memory_order_seq_cst);
+    return true;
+  }
+  if (!value) return false;
+  for (std::atomic<pid_t>& place : marked_without_slot_) {
+    pid_t free = 0;
+    if (!place.compare_exchange_strong(free, tid, std::memory_order_seq_cst)) continue;
+    marks_.fetch_add(1, std::memory_order_seq_cst);
+    return false;
+  }
+  return mark(all_are_marked_, true);
+}
+
+bool Threads::is_marked_without_slot(pid_t tid) const noexcept {
+  if (all_are_marked_.load(std::memory_order_seq_cst)) return true;
+  return std::any_of(std::begin(marked_without_slot_), std::end(marked_without_slot_),
+                     [tid](const auto& place) { return place.load(std::memory_order_seq_cst) == tid; });
+}
+
 // For a thread that is gone.
 void Threads::unmark(ThreadSlot& slot) noexcept {
   if (mark(slot.small_signal_stack, false)) events.small_signal_stacks.fetch_sub(1);
@@ -92,6 +119,15 @@ void Threads::on_fork_child() noexcept {
   for_each([this](ThreadSlot& slot) {
     if (&slot != thread_state.slot) unmark(slot);
   });
+  // The slots and the number were copied at different moments.
+  const bool is_small =
+      thread_state.slot != nullptr && thread_state.slot->small_signal_stack.load(std::memory_order_relaxed);
+  // Whether this thread is one of these it does not know by its new number.
+  bool any_without_slot = all_are_marked_.load(std::memory_order_relaxed);
+  for (std::atomic<pid_t>& place : marked_without_slot_)
+    any_without_slot = place.exchange(0, std::memory_order_relaxed) != 0 || any_without_slot;
+  all_are_marked_.store(any_without_slot, std::memory_order_relaxed);
+  events.small_signal_stacks = static_cast<int>(is_small) + static_cast<int>(any_without_slot);
 }
 
 }  // namespace profagent::safe

@@ -20,7 +20,8 @@ namespace profagent::safe {
 
 struct alignas(64) ThreadSlot {
   std::atomic<pid_t> tid{0};  // 0: free
-  // Its alternate stack has no room for a signal of ours. This and the next are set by Threads::mark().
+  // Its alternate stack has no room for a signal of ours. This and takes_cpu_signal are set by
+  // Threads::mark().
   std::atomic<bool> small_signal_stack{false};
   WaitSite wait;
   // It takes the signal of the CPU timers by sigwait(), so it blocks it, whatever the kernel shows: while a
@@ -50,6 +51,10 @@ class Threads {
   // whoever marks itself looks for its timers after that. All of it is sequentially consistent, so one of the
   // two sees the other. Returns what the mark was.
   bool mark(std::atomic<bool>& mark, bool value) noexcept;
+  // The same for a thread without a slot, whose alternate stack has no room. There are places for some; when
+  // they are taken, every thread counts as such a one from then on. Returns what the mark was.
+  bool mark_without_slot(pid_t tid, bool value) noexcept;
+  [[nodiscard]] bool is_marked_without_slot(pid_t tid) const noexcept;
   // How often a mark has changed.
   [[nodiscard]] std::uint32_t marks() const noexcept { return marks_.load(std::memory_order_seq_cst); }
 
@@ -87,6 +92,8 @@ class Threads {
   std::atomic<std::size_t> used_{0};  // slots below were given out at least once
   std::atomic<std::size_t> free_{0};  // about how many of them are free again
   std::atomic<std::uint32_t> marks_{0};
+  std::atomic<pid_t> marked_without_slot_[64] = {};
+  std::atomic<bool> all_are_marked_{false};
   std::atomic<bool> waiters_claim_{false};
 };
 

@@ -1,6 +1,7 @@
 #include "agent/service/cpu_sampler.h"
 
 #include <algorithm>
+#include <ctime>
 #include <stdexcept>
 #include <utility>
 
@@ -83,6 +84,7 @@ void CpuSampler::start() {
   if (!cpu_timers.prepare() || !safe::prepare_signal_stacks() || !cpu_recorder.prepare()) {
     throw std::runtime_error("no memory left for a CPU profile: PROFAGENT_MAX_MEMORY is too small");
   }
+  safe::threads.reclaim();
   cpu_timers.remove_all();  // of a thread that was born when the last profile ended
   threads_.clear();
   living_.clear();
@@ -137,7 +139,7 @@ double CpuSampler::tend() {
 }
 
 void CpuSampler::scan(bool give) {
-  const std::int64_t begin = safe::monotonic_now();
+  const std::int64_t begin = safe::now_by(CLOCK_THREAD_CPUTIME_ID);
   // Time and again: the program may take the signal past our hooks.
   static_cast<void>(cpu_signal.take());
   static_cast<void>(marked_.refresh());
@@ -148,8 +150,8 @@ void CpuSampler::scan(bool give) {
   reap();
   if (give) give_timers();
   most_timers_ = std::max(most_timers_, cpu_timers.count());
-  const std::int64_t end = safe::monotonic_now();
-  next_scan_ = end + std::clamp((end - begin) * kScanShare, kScanEvery, kScanAtLeastEvery);
+  const std::int64_t cost = safe::now_by(CLOCK_THREAD_CPUTIME_ID) - begin;
+  next_scan_ = safe::monotonic_now() + std::clamp(cost * kScanShare, kScanEvery, kScanAtLeastEvery);
 }
 
 CpuSampler::Thread& CpuSampler::thread_of(pid_t tid, std::uint64_t cpu) {
@@ -207,11 +209,16 @@ void CpuSampler::look_at(pid_t tid) {
   thread.used = cpu - thread.cpu;
   thread.cpu = cpu;
   thread.is_waiting = false;
-  if (const safe::CpuTimer* timer = cpu_timers.find(tid); timer != nullptr) {
+  const safe::CpuTimer* timer = cpu_timers.find(tid);
+  std::int64_t until = 0;
+  if (timer != nullptr && timer->id.load(std::memory_order_relaxed) == 0 && cpu_timers.remove(tid, &until)) {
+    // The kernel's was taken away, by the thread itself or with the signal; the account comes back to us.
+    thread.charged_until = until;
+  } else if (timer != nullptr) {
     thread.why = NotSampled::kSampled;
     return check_timer(thread, *timer);
   }
-  // It had one, which was taken away (by the thread itself, or with the signal).
+  // It had one.
   if (thread.why == NotSampled::kSampled) thread.why = NotSampled::kNoTimer;
   if (thread.why != NotSampled::kNoTimer) give_up(thread, thread.why);
   // At the start everybody gets one, as long as there are any; later only who runs.
@@ -262,9 +269,11 @@ void CpuSampler::give_timers() {
 }
 
 void CpuSampler::give_timer(Thread& thread) {
-  const std::uint32_t marks = marked_.refresh();
   if (const NotSampled obstacle = obstacle_of(thread); obstacle != NotSampled::kSampled)
     return give_up(thread, obstacle);
+  // Right before, so that the marks of others hardly ever change in between.
+  const std::uint32_t marks = marked_.refresh();
+  if (const NotSampled mark = mark_of(thread); mark != NotSampled::kSampled) return give_up(thread, mark);
   switch (cpu_timers.add(thread.tid, thread.charged_until, marks)) {
     case safe::AddResult::kAdded:
     case safe::AddResult::kHasOne:
@@ -312,11 +321,16 @@ void CpuSampler::give_up(Thread& thread, NotSampled why) {
   thread.why = why;
 }
 
+NotSampled CpuSampler::mark_of(const Thread& thread) const {
+  if (marked_.has_small_signal_stack(thread.tid)) return NotSampled::kSmallSignalStack;
+  if (marked_.takes_cpu_signal(thread.tid)) return NotSampled::kBlocksSignal;
+  return NotSampled::kSampled;
+}
+
 NotSampled CpuSampler::obstacle_of(const Thread& thread) const {
   const int signal = cpu_signal.number();
   if (signal == 0) return NotSampled::kNoSignal;
-  if (marked_.has_small_signal_stack(thread.tid)) return NotSampled::kSmallSignalStack;
-  if (marked_.takes_cpu_signal(thread.tid)) return NotSampled::kBlocksSignal;
+  if (const NotSampled mark = mark_of(thread); mark != NotSampled::kSampled) return mark;
   safe::ThreadStatus status;
   // Without /proc nobody can tell; most threads block nothing.
   if (!safe::read_thread_status(thread.tid, status)) return NotSampled::kSampled;

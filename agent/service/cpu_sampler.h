@@ -139,6 +139,7 @@ class CpuSampler {
   bool make_room();
   void take_timer(Thread& thread, NotSampled why);
   void give_up(Thread& thread, NotSampled why);
+  [[nodiscard]] NotSampled mark_of(const Thread& thread) const;
   [[nodiscard]] NotSampled obstacle_of(const Thread& thread) const;
   [[nodiscard]] static std::uint64_t due_of(const Thread& thread) noexcept;
   [[nodiscard]] static std::uint64_t uncharged_of(const Thread& thread) noexcept;

@@ -24,7 +24,8 @@ std::uint32_t MarkedThreads::refresh() {
 }
 
 bool MarkedThreads::has_small_signal_stack(pid_t tid) const {
-  return std::binary_search(small_signal_stacks_.begin(), small_signal_stacks_.end(), tid);
+  return std::binary_search(small_signal_stacks_.begin(), small_signal_stacks_.end(), tid) ||
+         safe::threads.is_marked_without_slot(tid);
 }
 
 bool MarkedThreads::takes_cpu_signal(pid_t tid) const {

@@ -96,7 +96,7 @@ const char* Service::last_problem() const noexcept {
 void Service::run() noexcept {
   tid_.store(sys::gettid(), std::memory_order_relaxed);
   settle_service_thread();
-  serve();
+  const bool was_idle = serve();
   // From here on the thread touches nothing but its own stack: start() may write the options for the next
   // one.
   const auto on_retired = stop_.load(std::memory_order_acquire) ? nullptr : options_.on_retired;
@@ -105,17 +105,18 @@ void Service::run() noexcept {
   // before that no signal may come, and is heard.
   state_.store(kStopped, std::memory_order_seq_cst);
   sys::call(SYS_futex, reinterpret_cast<long>(&state_), FUTEX_WAKE_PRIVATE, INT_MAX);
-  if (on_retired != nullptr) on_retired();
+  if (on_retired != nullptr) on_retired(was_idle);
 }
 
-void Service::serve() noexcept {
+// True: nobody came.
+bool Service::serve() noexcept {
   int fds[kMaxAddresses + 1];
   std::size_t count = 0;
   for (const Listener& listener : options_.listeners->all()) {
     // The program may have closed it and got its number for something of its own.
     if (!Listeners::is_ours(listener)) {
       problem_.store("the program has closed a descriptor of the agent", std::memory_order_relaxed);
-      return;
+      return false;
     }
     fds[count++] = listener.fd;
   }
@@ -125,8 +126,9 @@ void Service::serve() noexcept {
   started_at_.store(safe::now_by(CLOCK_REALTIME) / safe::kNanosPerSecond, std::memory_order_relaxed);
   if (!own_memory::open()) {
     problem_.store("no address space for the agent's memory (ulimit -v?)", std::memory_order_relaxed);
-    return;
+    return false;
   }
+  HttpEnd end = HttpEnd::kStopped;
   try {
     const Site site = options_.make_site();
     HttpServerOptions http;
@@ -136,14 +138,15 @@ void Service::serve() noexcept {
     http.may_retire = options_.may_retire;
     http.stop = &stop_;
     http.counters = &counters_;
-    if (serve_http(site, http) == HttpEnd::kRobbed) {
+    end = serve_http(site, http);
+    if (end == HttpEnd::kRobbed)
       problem_.store("the program has closed the agent's descriptors", std::memory_order_relaxed);
-    }
   } catch (...) {
     // Nothing may leave the thread: it would end the program.
     problem_.store("the server has failed (out of memory or descriptors)", std::memory_order_relaxed);
   }
   own_memory::trim();
+  return end == HttpEnd::kIdle;
 }
 
 std::vector<Fact> Service::facts() const {

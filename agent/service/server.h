@@ -27,8 +27,9 @@ struct ServiceOptions {
   Site (*make_site)() = nullptr;
   unsigned idle_seconds = 0;                // the thread ends after so long without a client; 0: never
   bool (*may_retire)() noexcept = nullptr;  // false while nobody else would hear clients
-  // Called by the thread as its last act when it has ended by itself: start() may be called again.
-  void (*on_retired)() noexcept = nullptr;
+  // Called by the thread as its last act when it has ended by itself, because nobody came or because it could
+  // not go on: start() may be called again.
+  void (*on_retired)(bool was_idle) noexcept = nullptr;
   bool keep_stderr = false;           // the log goes there
   std::int64_t filters_at_load = -1;  // OwnThread's
 };
@@ -67,7 +68,7 @@ class Service {
   void run() noexcept;
 
  private:
-  void serve() noexcept;
+  bool serve() noexcept;
 
   ServiceOptions options_;
   std::atomic<std::uint32_t> state_{0};  // a futex: ServiceState

@@ -24,7 +24,6 @@ constexpr std::string_view kNoMemory = "[running: no memory]";
 
 std::string_view ThreadAsking::obstacle_of(pid_t tid, int signal) const {
   if (signal == 0) return "[running: no signal is free]";
-  if (marked_.has_small_signal_stack(tid)) return "[running: alternate signal stack too small]";
   // Without /proc all signals count as blocked.
   safe::ThreadStatus status;
   if (!safe::read_thread_status(tid, status) || ((status.blocked_signals >> (signal - 1)) & 1) != 0) {
@@ -38,8 +37,10 @@ std::string_view ThreadAsking::obstacle_of(pid_t tid, int signal) const {
 ThreadAsking::Begun ThreadAsking::begin(pid_t tid) {
   if (!thread_asks.prepare()) return {{}, kNoMemory};
   const int signal = signal_();
-  const std::uint32_t marks = marked_.refresh();
   if (const std::string_view obstacle = obstacle_of(tid, signal); !obstacle.empty()) return {{}, obstacle};
+  // Right before, so that the marks of others hardly ever change in between.
+  const std::uint32_t marks = marked_.refresh();
+  if (marked_.has_small_signal_stack(tid)) return {{}, "[running: alternate signal stack too small]"};
   const safe::ThreadAsks::Ask ask = thread_asks.ask(tid, signal, marks);
   return {ask, ask.place == nullptr ? "[running: could not be asked]" : std::string_view()};
 }

@@ -1,6 +1,7 @@
 #include "agent/service/wall_sampler.h"
 
 #include <algorithm>
+#include <ctime>
 #include <optional>
 #include <utility>
 
@@ -39,9 +40,7 @@ std::optional<WallPlace> answer_of(const ThreadAsks::Ask& ask) {
 }
 
 std::int64_t own_cpu() {
-  std::uint64_t nanos = 0;
-  static_cast<void>(safe::read_cpu_clock(CLOCK_THREAD_CPUTIME_ID, nanos));
-  return static_cast<std::int64_t>(nanos);
+  return safe::now_by(CLOCK_THREAD_CPUTIME_ID);
 }
 
 template <typename Value>

@@ -38,15 +38,19 @@ void check_same(Arguments program, Look look) {
   CHECK(end.err == alone.err);
 }
 
-}  // namespace
-
-TEST_CASE("two hundred threads starve on a pool of four connections") {
-  Victim victim("connection_pool", {}, kEveryWait);
-  // Everybody has waited, and several exports are over.
+// Everybody has waited, and several exports are over.
+void await_exports(Victim& victim) {
   REQUIRE(eventually([&] {
     const Profile mutex = victim.profile("/debug/pprof/mutex");
     return mutex.total("contentions").in("shop::ConnectionPool::give_back_clean") >= 20;
   }));
+}
+
+}  // namespace
+
+TEST_CASE("two hundred threads starve on a pool of four connections") {
+  Victim victim("connection_pool", {}, kEveryWait);
+  await_exports(victim);
   const Profile block = victim.profile("/debug/pprof/block");
   CHECK(broken_wait_rules(block) == kNone);
   // They wait for connections, in the pool.
@@ -67,7 +71,8 @@ TEST_CASE("two hundred threads starve on a pool of four connections") {
 }
 
 TEST_CASE("waiters for the pool's lock say who held it") {
-  Victim victim("connection_pool");
+  Victim victim("connection_pool", {}, kEveryWait);
+  await_exports(victim);
   const Profile block = victim.profile("/debug/pprof/block?seconds=2&rate=1&labels=holder");
   CHECK(broken_wait_rules(block) == kNone);
   std::set<std::string> holders;

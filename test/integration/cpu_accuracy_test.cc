@@ -184,7 +184,7 @@ TEST_CASE("threads that live much shorter than a tick are in the total", "[D15][
 
 TEST_CASE("the main thread's end changes nothing", "[F14]") {
   Victim victim("cpu_shares", {"--threads", "2", "--each", "--main-leaves"});
-  const Profile profile = victim.profile("/debug/pprof/profile?seconds=2&hz=1000");
+  const Profile profile = victim.profile("/debug/pprof/profile?seconds=4&hz=1000");
   check_total(profile, truth_of(victim, profile).total());
   auto charged = nanos_by_thread(profile);
   CHECK(charged["share-1"] > 0);

@@ -36,8 +36,9 @@ TEST_CASE("a sleep goes on after the first client has come", "[D3][H1]") {
   CHECK(victim.get("/debug/pprof/heap").status == 200);
   CHECK(thread_count(victim.process().pid()) == 2);
   const Outcome outcome = victim.finish();
-  // Whole seconds of the wall clock; a sleep that was cut short would say 0 or 1.
-  CHECK((outcome.out == "3" || outcome.out == "4"));
+  // Whole seconds of the wall clock; a sleep that was cut short would say 0 or 1. That none is longer is seen
+  // in threads_test, beside a program that nobody asks.
+  CHECK(std::stoi(outcome.out) >= 3);
 }
 
 TEST_CASE("a program that only waits for signals is reachable and goes on waiting", "[D1][H1]") {

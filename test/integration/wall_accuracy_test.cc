@@ -161,17 +161,26 @@ TEST_CASE("a thousand idle threads cost a hundredth of a processor, and no time 
   REQUIRE(eventually([&] { return victim.profile("/debug/pprof/goroutine").in("f2").size() == 1; }));
   const auto threads = static_cast<std::int64_t>(threads_of(victim.process().pid()).size()) - 1;
   REQUIRE(threads > 1000);
-  // What a profile of any length costs: the first looks, and the writing.
-  const std::int64_t before = cost(victim);
-  const Profile brief = victim.profile(kWall + "1");
-  const std::int64_t between = cost(victim);
-  const Profile profile = victim.profile(kWall + "6");
-  const std::int64_t used = cost(victim) - between;
-  const std::int64_t longer = profile.message().duration_nanos() - brief.message().duration_nanos();
-  CAPTURE(between - before, used, longer);
-  CHECK(between > before);
+  std::int64_t fixed = 0;  // what a profile of any length costs: the first looks, and the writing
+  std::int64_t used = 0;
+  std::int64_t longer = 0;
+  const auto measure = [&] {
+    const std::int64_t before = cost(victim);
+    const Profile brief = victim.profile(kWall + "1");
+    fixed = cost(victim) - before;
+    Profile profile = victim.profile(kWall + "6");
+    used = cost(victim) - before - fixed;
+    longer = profile.message().duration_nanos() - brief.message().duration_nanos();
+    return profile;
+  };
+  Profile profile = measure();
+  // On a busy machine the brief one may last longer than the other, which says nothing then.
+  for (int i = 0; i < 4 && longer < 4 * kSecond; ++i) profile = measure();
+  CAPTURE(fixed, used, longer);
+  REQUIRE(longer >= 4 * kSecond);
+  CHECK(fixed > 0);
   // A hundredth, and as much again where the same costs more at one time than at another.
-  CHECK(used - (between - before) < longer * 2 / 100);
+  CHECK(used - fixed < longer * 2 / 100);
   CHECK(profile.total("wall").all() == threads * profile.message().duration_nanos());
   CHECK(wall_nanos(profile.in("f2")) == 950 * profile.message().duration_nanos());
   for (const Sample& sample : profile.in("f2")) CHECK(sample.labels.at("state") == "semaphore");

@@ -233,12 +233,18 @@ TEST_CASE("no timer for who may have become one that can take no signal", "[faul
     REQUIRE(add(tid, 0) == AddResult::kAdded);
     threads.mark(mark, false);
     cpu_timers.set_signal(SIGWINCH);
-    CHECK(cpu_timers.find(tid) == nullptr);
+    REQUIRE(cpu_timers.find(tid) != nullptr);
+    CHECK(cpu_timers.find(tid)->id == 0);
   }
   SECTION("it has one already") {
     REQUIRE(add(tid, 0) == AddResult::kAdded);
     cpu_timers.leave_alone(tid);
-    CHECK(cpu_timers.find(tid) == nullptr);
+    REQUIRE(cpu_timers.find(tid) != nullptr);
+    CHECK(cpu_timers.find(tid)->id == 0);
+    // The account is still there.
+    std::int64_t until = -1;
+    CHECK(cpu_timers.remove(tid, &until));
+    CHECK(until == 0);
   }
   cpu_timers.remove_all();
   CHECK(cpu_timers.count() == 0);
@@ -274,7 +280,7 @@ TEST_CASE("a storm of timers for a thread that is to be left alone now and then"
     }
   });
   const auto spin = [] {
-    for (int i = 0; i < 10'000'000; ++i) asm volatile("");  // longer than the kernel's tick
+    for (int i = 0; i < 15'000'000; ++i) asm volatile("");  // longer than the kernel's tick, as a rule
   };
   for (int i = 0; i < 100; ++i) {
     spin();

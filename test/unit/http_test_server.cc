@@ -31,7 +31,6 @@ void FakeProfiles::reset() {
   collections_finished = 0;
   collections_cancelled = 0;
   times_tended = 0;
-  may_retire = true;
 }
 
 namespace {

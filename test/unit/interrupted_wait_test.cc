@@ -171,19 +171,25 @@ TEST_CASE("waits for any signal go on until one comes that is not ours", "[D1]")
   CHECK(pthread_sigmask(SIG_SETMASK, &before, nullptr) == 0);
 }
 
-// Signals the calling thread once, a little later.
+// Signals the calling thread, again and again: it may not be in its wait yet.
 class Bell {
  public:
   Bell()
-      : thread_([tid = sys::gettid()] {
-          usleep(20'000);
-          sys::call(SYS_tgkill, sys::getpid(), tid, SIGUSR1);
+      : thread_([this, tid = sys::gettid()] {
+          while (!end_) {
+            usleep(20'000);
+            sys::call(SYS_tgkill, sys::getpid(), tid, SIGUSR1);
+          }
         }) {}
-  ~Bell() { thread_.join(); }
+  ~Bell() {
+    end_ = true;
+    thread_.join();
+  }
   Bell(const Bell&) = delete;
   Bell& operator=(const Bell&) = delete;
 
  private:
+  std::atomic<bool> end_ = false;
   std::thread thread_;
 };
 

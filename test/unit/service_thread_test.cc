@@ -107,8 +107,8 @@ TEST_CASE("an idle service ends by itself, and a waiting client is seen") {
 }
 
 TEST_CASE("an idle service stays while nobody else would hear clients", "[fault D13]") {
-  const TestServer server(1);
   FakeProfiles::may_retire = false;
+  const TestServer server(1);
   std::this_thread::sleep_for(std::chrono::milliseconds(2500));
   CHECK(server.service().is_running());
   FakeProfiles::may_retire = true;

@@ -73,16 +73,16 @@ static void report(void) {
   by_tgkill = by_value = by_itimer = by_own_timer = by_others = 0;
 }
 
-NOINLINE void burn_under_timer(void) {
-  const uint64_t end = thread_cpu() + 1000000000;
-  while (thread_cpu() < end) spin_a_while();
-  END_OF_FRAME();
-}
-
 // What ITIMER_PROF goes by: not exact time but whole ticks, charged to whom they hit. See CPUCLOCK_PROF in
 // the kernel's include/linux/posix-timers.h for the numbers.
 static const clockid_t kProcessTicks = -8;
 static const clockid_t kThreadTicks = -4;
+
+NOINLINE void burn_under_timer(void) {
+  const uint64_t end = clock_nanos(kThreadTicks) + 1000000000;
+  while (clock_nanos(kThreadTicks) < end) spin_a_while();
+  END_OF_FRAME();
+}
 
 static void use_itimer(void) {
   const struct itimerval often = {{0, 10000}, {0, 10000}};

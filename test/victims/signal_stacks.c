@@ -1,21 +1,31 @@
 // A program of one thread whose alternate signal stack has next to no room, or much.
 //
-//   small   2 KiB, by sigaltstack()
-//   raw     the same, by syscall()
-//   large   64 KiB
-//   fork    a child, which lives as long as its parent; says "child" and its number
-//   change  two more threads that spin, and have 2 and 64 KiB in turn, each for a moment
+//   small      2 KiB, by sigaltstack(); "raw" by syscall()
+//   large      64 KiB
+//   quietly    small and large again, without an allocation after it
+//   pending    the signals of clients are blocked; "unblock"
+//   vfork      a child that shares our memory, and gives up its stack
+//   close      all descriptors but the first three
+//   allocate   much
+//   spin       for about a second
+//   fork       a child, which lives as long as its parent; says "child" and its number
+//   brief N    as many threads, one after the other
+//   thread     one more thread that spins, with 2 KiB
+//   change     two more threads that spin, and have 2 and 64 KiB in turn, each for a while
+//
+// Says "refused" when the kernel does not take 2 KiB.
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "test/victims/burn.h"
 #include "test/victims/kit.h"
 
 enum { kSmall = 2048, kLarge = 64 << 10 };
-static char memory[3][kLarge];
+static char memory[4][kLarge];
 
 static void have_stack(char* bytes, size_t size) {
   const stack_t stack = {.ss_sp = bytes, .ss_size = size};
@@ -25,18 +35,59 @@ static void have_stack(char* bytes, size_t size) {
 NOINLINE void* change_often(void* bytes) {
   for (;;) {
     have_stack(bytes, kSmall);
+    burn(60000000);
+    have_stack(bytes, kLarge);
+    burn(3000000);
+    have_stack(bytes, kSmall);
     burn(3000000);
     have_stack(bytes, kLarge);
-    burn(300000);
+    burn(60000000);
   }
   return NULL;
 }
 
-static void start_threads(void) {
-  for (int i = 1; i < 3; ++i) {
+NOINLINE void* stay_small(void* bytes) {
+  have_stack(bytes, kSmall);
+  for (;;) spin_a_while();
+  return NULL;
+}
+
+// By this call it becomes known to the agent.
+NOINLINE void* end_at_once(void* unused) {
+  const stack_t none = {.ss_flags = SS_DISABLE};
+  sigaltstack(&none, NULL);
+  return unused;
+}
+
+static void start(void* (*routine)(void*), char* bytes) {
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, routine, bytes) != 0) _exit(1);
+}
+
+static void start_brief(int count) {
+  for (int i = 0; i < count; ++i) {
     pthread_t thread;
-    if (pthread_create(&thread, NULL, change_often, memory[i]) != 0) _exit(1);
+    if (pthread_create(&thread, NULL, end_at_once, NULL) != 0) _exit(1);
+    pthread_join(thread, NULL);
   }
+}
+
+static void block(int how) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGURG);
+  sigaddset(&signals, SIGCONT);
+  sigprocmask(how, &signals, NULL);
+}
+
+static void share_memory(void) {
+  const stack_t none = {.ss_flags = SS_DISABLE};
+  const pid_t child = vfork();  // NOLINT(clang-analyzer-security.insecureAPI.vfork)
+  if (child == 0) {
+    sigaltstack(&none, NULL);
+    _exit(0);
+  }
+  waitpid(child, NULL, 0);
 }
 
 static void fork_child(void) {
@@ -50,17 +101,38 @@ static void fork_child(void) {
   _exit(0);
 }
 
+static void allocate(int times) {
+  for (int i = 0; i < times; ++i) free(malloc(100000));
+}
+
+static void obey(const char* command) {
+  const stack_t small = {.ss_sp = memory[0], .ss_size = kSmall};
+  if (strcmp(command, "small") == 0) have_stack(memory[0], kSmall);
+  if (strcmp(command, "raw") == 0 && syscall(SYS_sigaltstack, &small, NULL) != 0) say("refused\n");
+  if (strcmp(command, "large") == 0) have_stack(memory[0], kLarge);
+  if (strcmp(command, "pending") == 0) block(SIG_BLOCK);
+  if (strcmp(command, "unblock") == 0) block(SIG_UNBLOCK);
+  if (strcmp(command, "vfork") == 0) share_memory();
+  if (strcmp(command, "close") == 0) syscall(SYS_close_range, 3, ~0U, 0);
+  if (strcmp(command, "allocate") == 0) allocate(20000);
+  if (strcmp(command, "spin") == 0) burn(1000000000);
+  if (strcmp(command, "fork") == 0) fork_child();
+  if (strncmp(command, "brief ", 6) == 0) start_brief(atoi(command + 6));
+  if (strcmp(command, "thread") == 0) start(stay_small, memory[1]);
+  for (int i = 2; strcmp(command, "change") == 0 && i < 4; ++i) start(change_often, memory[i]);
+}
+
 int main(void) {
   say("ready\n");
   char command[64];
   while (await_command(command, sizeof command)) {
-    const stack_t small = {.ss_sp = memory[0], .ss_size = kSmall};
-    if (strcmp(command, "small") == 0) have_stack(memory[0], kSmall);
-    if (strcmp(command, "raw") == 0 && syscall(SYS_sigaltstack, &small, NULL) != 0) say("refused\n");
-    if (strcmp(command, "large") == 0) have_stack(memory[0], kLarge);
-    if (strcmp(command, "fork") == 0) fork_child();
-    if (strcmp(command, "change") == 0) start_threads();
-    for (int i = 0; i < 10; ++i) free(malloc(100000));
+    if (strcmp(command, "quietly") == 0) {
+      have_stack(memory[0], kSmall);
+      have_stack(memory[0], kLarge);
+    } else {
+      obey(command);
+      allocate(10);
+    }
     say("done\n");
   }
   return 0;

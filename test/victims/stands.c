@@ -97,7 +97,10 @@ NOINLINE void* jumped(void* unused) {
   return unused;
 }
 
+static int burning;  // threads that have begun to
+
 NOINLINE void* burns(void* unused) {
+  __atomic_fetch_add(&burning, 1, __ATOMIC_RELEASE);
   for (volatile unsigned long i = 0;; ++i) END_OF_FRAME();
   return unused;
 }
@@ -105,6 +108,7 @@ NOINLINE void* burns_masked(void* unused) {
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, NULL);
+  __atomic_fetch_add(&burning, 1, __ATOMIC_RELEASE);
   for (volatile unsigned long i = 0;; ++i) END_OF_FRAME();
   return unused;
 }
@@ -155,8 +159,11 @@ int main(int argc, char** argv) {
     } else if (strcmp(argv[i], "--burn") == 0) {
       start(burns_masked, "masked");
       start(burns, "burner");
+      while (__atomic_load_n(&burning, __ATOMIC_ACQUIRE) < 2) sleep_ms(1);
     } else if (strcmp(argv[i], "--idle") == 0) {
-      for (int left = atoi(argv[++i]); left > 0; --left) start(f2, "stander");
+      const int more = atoi(argv[++i]);
+      for (int left = more; left > 0; --left) start(f2, "stander");
+      while (__atomic_load_n(&standing, __ATOMIC_RELAXED) < kStanding + more) sleep_ms(1);
     }
   }
   say("ready\n");
