@@ -4,8 +4,8 @@
 // A slot is taken by our thread or, at birth, by the thread that it belongs to, and given back by our thread.
 // Whoever changes one, which a thread that makes us change the signal does too, holds it "busy"; everybody
 // else passes it by, but for a thread that can take no signal any more and deletes the kernel's timer. Slots
-// are never unmapped: a late signal still finds one, and its generation tells that the slot is not its own any
-// more.
+// are never unmapped: a late signal still finds one, and its generation tells that the slot is not its own
+// any more.
 #pragma once
 
 #include <atomic>
