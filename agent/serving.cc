@@ -28,6 +28,9 @@ namespace profagent {
 
 namespace {
 
+constexpr safe::Nanos kAgainAfter = safe::kNanosPerSecond;
+constexpr safe::Nanos kLongAgo = -kAgainAfter;
+
 struct Serving {
   const Served* served = nullptr;
   service::Listeners listeners;
@@ -39,7 +42,8 @@ struct Serving {
   std::atomic<bool> wanted{
       false};                     // our thread, which was ended for a change of rights or had to wait for it
   std::atomic<bool> rung{false};  // meanwhile a client has come
-  std::atomic<safe::Nanos> failed_at{-safe::kNanosPerSecond};  // to start our thread
+  std::atomic<bool> has_failed{false};  // to start our thread, the last time
+  std::atomic<safe::Nanos> failed_at{kLongAgo};
   std::atomic<bool> is_deaf{false};  // no signal tells of clients: a filter was about to come
 };
 
@@ -106,12 +110,21 @@ bool may_retire() noexcept {
   return arming_signal() != 0;
 }
 
+// For some allocation that is sampled. In vain, where nobody would hear a client who makes us try again.
+void try_again_later() noexcept {
+  serving.failed_at = safe::monotonic_now();
+  safe::events.is_deferred.store(true, std::memory_order_relaxed);
+}
+
 void start_for_client() noexcept;
 
 void on_retired(bool was_idle) noexcept {
   arm();
   // Who came before the signal was armed; without one nobody would hear the next.
-  if (serving.listeners.client_is_waiting() || (was_idle && !may_retire())) start_for_client();
+  if (serving.listeners.client_is_waiting() || (was_idle && !may_retire())) return start_for_client();
+  if (was_idle || may_retire()) return;
+  for (const service::Listener& listener : serving.listeners.all())
+    if (service::Listeners::is_ours(listener)) return try_again_later();
 }
 
 void start_inside(unsigned idle_seconds) noexcept {
@@ -128,14 +141,14 @@ void start_inside(unsigned idle_seconds) noexcept {
            .keep_stderr = logs_to_stderr(),
            .filters_at_load = served().filters_at_load})) {
     safe::count(safe::counters.service_starts);
+    serving.has_failed = false;
     return;
   }
   safe::count(safe::counters.service_start_failures);
-  log(LogLevel::kError, {"cannot start the thread that serves: ", serving.service.last_problem()});
+  if (!serving.has_failed.exchange(true))
+    log(LogLevel::kError, {"cannot start the thread that serves: ", serving.service.last_problem()});
   arm();
-  serving.failed_at = safe::monotonic_now();
-  // No client makes us try again, so it is for some allocation.
-  if (arming_signal() == 0) safe::events.is_deferred.store(true, std::memory_order_relaxed);
+  if (!may_retire()) try_again_later();
 }
 
 // False: not while rights change. Who changes them sees to it afterwards, as `wanted` is set before the gate
@@ -168,7 +181,7 @@ void on_wake_signal_moved() noexcept {
 void on_signal_stack_is_small() noexcept {
   if (!is_own_process()) return;
   stop_trying();
-  if (serving.service.is_running()) return;
+  if (serving.service.is_running()) return rest_signal();
   arm();
   start_soon();
 }
@@ -227,7 +240,7 @@ void open_listeners() noexcept {
 }
 
 void do_deferred() noexcept {
-  if (safe::monotonic_now() < serving.failed_at + safe::kNanosPerSecond)
+  if (safe::monotonic_now() < serving.failed_at + kAgainAfter)
     return safe::events.is_deferred.store(true, std::memory_order_relaxed);
   if (serving.reopen.exchange(false)) {
     open_listeners();
@@ -341,6 +354,7 @@ void forget_serving_after_fork() noexcept {
   serving.wanted = false;
   serving.rung = false;
   serving.is_deaf = false;
+  serving.failed_at = kLongAgo;
   ++serving.forks;
 }
 

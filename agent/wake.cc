@@ -106,22 +106,57 @@ void on_signal(int, siginfo_t* info, void* context) {
   if (!safe::thread_asks.on_signal(*info, interrupted)) on_client(*info, interrupted);
 }
 
-bool set_handler(int signal) {
+struct sigaction our_action() {
   struct sigaction ours {};
   ours.sa_sigaction = on_signal;
   ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
   sigfillset(&ours.sa_mask);  // see go_on_waiting()
-  return hooks::real::sigaction(signal, &ours, nullptr) == 0;
+  return ours;
 }
 
-void set_default(int signal) {
-  struct sigaction as_before {};
-  as_before.sa_handler = SIG_DFL;
-  hooks::real::sigaction(signal, &as_before, nullptr);
+struct sigaction default_action() {
+  struct sigaction action {};
+  action.sa_handler = SIG_DFL;
+  return action;
+}
+
+bool runs_ours(const struct sigaction& action) {
+  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == on_signal;
+}
+bool is_default(const struct sigaction& action) {
+  return (action.sa_flags & SA_SIGINFO) == 0 && action.sa_handler == SIG_DFL;
+}
+
+// Only in place of the one that is expected: not of one that the program has set past our hooks.
+void replace_action(int signal, bool (*is_expected)(const struct sigaction&),
+                    const struct sigaction& action) {
+  struct sigaction old {};
+  if (hooks::real::sigaction(signal, nullptr, &old) != 0 || !is_expected(old)) return;
+  if (hooks::real::sigaction(signal, &action, &old) == 0 && !is_expected(old))
+    hooks::real::sigaction(signal, &old, nullptr);
 }
 
 // The signal is ours, but has its default action.
 constinit std::atomic<bool> rests = false;
+
+// Gives the signal the action that it is to have. Both may change meanwhile, on other threads: whoever
+// changes one comes here afterwards, and the last one to leave has seen all changes.
+void settle_action() {
+  constexpr int kMaxTries = 100;
+  for (int i = 0; i < kMaxTries; ++i) {
+    const int signal = safe::events.wake_signal.load(std::memory_order_seq_cst);
+    const bool is_resting = rests.load();
+    if (signal == 0) return;
+    if (is_resting) {
+      replace_action(signal, runs_ours, default_action());
+    } else {
+      replace_action(signal, is_default, our_action());
+    }
+    if (safe::events.wake_signal.load(std::memory_order_seq_cst) == signal && rests.load() == is_resting)
+      return;
+    replace_action(signal, runs_ours, default_action());
+  }
+}
 
 // The first candidate after `left` that nobody uses. Our own sigaction hook must not see this.
 void take_signal(int left) {
@@ -136,8 +171,10 @@ void take_signal(int left) {
         is_blocked(signal)) {
       continue;
     }
-    if (!rests.load() && !set_handler(signal)) continue;
-    return safe::events.wake_signal.store(signal, std::memory_order_seq_cst);
+    const struct sigaction ours = our_action();
+    if (!rests.load() && hooks::real::sigaction(signal, &ours, nullptr) != 0) continue;
+    safe::events.wake_signal.store(signal, std::memory_order_seq_cst);
+    return settle_action();
   }
   // Sequentially consistent: see ThreadAsks::ask().
   safe::events.wake_signal.store(0, std::memory_order_seq_cst);
@@ -153,7 +190,8 @@ void leave_signal() noexcept {
   safe::thread_asks.leave_signal();
   // Nothing is sent to us by the old one before the program sees its default action again.
   signal_moved();
-  set_default(left);
+  const struct sigaction as_before = default_action();
+  hooks::real::sigaction(left, &as_before, nullptr);
 }
 
 }  // namespace
@@ -163,19 +201,20 @@ int wake_signal() noexcept {
 }
 
 void rest_signal() noexcept {
-  if (const int signal = wake_signal(); !rests.exchange(true) && signal != 0) set_default(signal);
+  rests = true;
+  settle_action();
 }
 
 void use_signal() noexcept {
-  if (const int signal = wake_signal(); rests.exchange(false) && signal != 0) set_handler(signal);
+  if (rests.exchange(false)) settle_action();
 }
 
 int asking_signal() noexcept {
   use_signal();
   const int signal = wake_signal();
   struct sigaction current {};
-  const bool is_ours = signal != 0 && hooks::real::sigaction(signal, nullptr, &current) == 0 &&
-                       current.sa_sigaction == on_signal;
+  const bool is_ours =
+      signal != 0 && hooks::real::sigaction(signal, nullptr, &current) == 0 && runs_ours(current);
   return is_ours ? signal : 0;
 }
 

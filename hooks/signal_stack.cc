@@ -14,34 +14,26 @@ namespace profagent::hooks {
 
 namespace {
 
-// The kernel's words for the thread's alternate stack, before it is told.
-bool is_too_small(const stack_t& stack) {
-  return (stack.ss_flags & SS_DISABLE) == 0 && stack.ss_size < safe::least_alternate_stack();
-}
-
-// Returns what the calling thread's mark was.
-bool mark(safe::ThreadSlot* slot, bool value) {
-  return slot == nullptr ? safe::threads.mark_without_slot(safe::sys::gettid(), value)
-                         : safe::threads.mark(slot->small_signal_stack, value);
-}
-
 // Of the calling thread's alternate stack. The kernel ends a process whose alternate stack has no room for a
 // signal, so none of ours may come from here on: not from a timer of the CPU profile's, not to ask where the
-// thread stands, not to tell of a client.
-// Returns whether it was so before.
+// thread stands, not to tell of a client. Returns whether it was so before.
 bool become_small(safe::ThreadSlot* slot) {
-  const bool is_new = !mark(slot, true);
-  if (is_new) safe::events.small_signal_stacks.fetch_add(1);
   const pid_t tid = safe::sys::gettid();
+  const bool is_new = slot == nullptr ? !safe::threads.mark_without_slot(tid, true)
+                                      : !safe::threads.mark(slot->small_signal_stack, true);
+  if (is_new) safe::events.small_signal_stacks.fetch_add(1);
   safe::cpu_timers.leave_alone(tid);
   safe::thread_asks.leave_alone(tid);
   if (is_new) safe::raise(safe::events.signal_stack_is_small);
   return !is_new;
 }
 
+// It may have had no slot when it became small.
 void become_large(safe::ThreadSlot* slot) {
-  if (!mark(slot, false)) return;
-  if (safe::events.small_signal_stacks.fetch_sub(1) != 1 || !safe::may_ask_kernel()) return;
+  const int marks = static_cast<int>(safe::threads.mark_without_slot(safe::sys::gettid(), false)) +
+                    static_cast<int>(slot != nullptr && safe::threads.mark(slot->small_signal_stack, false));
+  if (marks == 0 || safe::events.small_signal_stacks.fetch_sub(marks) != marks) return;
+  if (!safe::may_ask_kernel()) return;
   const safe::SafeSection keeps_errno;
   safe::raise(safe::events.signal_stacks_are_large);
 }
@@ -57,7 +49,7 @@ bool is_own_process() {
 int set_under_filter(const stack_t* stack, stack_t* old) {
   const int result = real::sigaltstack(stack, old);
   safe::ThreadSlot* slot = safe::thread_state.slot;
-  if (result == 0 && slot != nullptr && is_too_small(*stack) &&
+  if (result == 0 && slot != nullptr && safe::is_too_small(*stack) &&
       !safe::threads.mark(slot->small_signal_stack, true))
     safe::events.small_signal_stacks.fetch_add(1);
   return result;
@@ -71,7 +63,7 @@ int set_signal_stack(const stack_t* stack, stack_t* old) {
   // A pointer to nothing is the kernel's to refuse.
   if (!is_own_process() || !safe::sys::is_readable(reinterpret_cast<std::uintptr_t>(stack)))
     return real::sigaltstack(stack, old);
-  const bool too_small = is_too_small(*stack);
+  const bool too_small = safe::is_too_small(*stack);
   safe::ThreadSlot* slot = nullptr;
   bool was_too_small = false;
   {

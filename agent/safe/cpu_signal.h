@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 
@@ -62,5 +63,10 @@ extern constinit CpuSignal cpu_signal;
 // because a handler of the program's may be running there already, and a little. On a smaller one the kernel
 // would kill the process.
 [[nodiscard]] std::size_t least_alternate_stack() noexcept;
+
+// As sigaltstack() is told, or tells.
+[[nodiscard]] inline bool is_too_small(const stack_t& stack) noexcept {
+  return (stack.ss_flags & SS_DISABLE) == 0 && stack.ss_size < least_alternate_stack();
+}
 
 }  // namespace profagent::safe

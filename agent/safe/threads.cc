@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "agent/safe/counters.h"
+#include "agent/safe/cpu_signal.h"
 #include "agent/safe/events.h"
 #include "agent/safe/lazy.h"
 #include "agent/safe/sys.h"
@@ -111,6 +112,11 @@ void Threads::reclaim() noexcept {
       free_.fetch_add(1, std::memory_order_relaxed);
     }
   });
+  for (const std::atomic<pid_t>& place : marked_without_slot_) {
+    const pid_t tid = place.load(std::memory_order_seq_cst);
+    if (tid != 0 && sys::call(SYS_tgkill, process, tid, 0) == kNoSuchProcess && mark_without_slot(tid, false))
+      events.small_signal_stacks.fetch_sub(1);
+  }
 }
 
 void Threads::on_fork_child() noexcept {
@@ -119,15 +125,19 @@ void Threads::on_fork_child() noexcept {
   for_each([this](ThreadSlot& slot) {
     if (&slot != thread_state.slot) unmark(slot);
   });
-  // The slots and the number were copied at different moments.
-  const bool is_small =
-      thread_state.slot != nullptr && thread_state.slot->small_signal_stack.load(std::memory_order_relaxed);
-  // Whether this thread is one of these it does not know by its new number.
-  bool any_without_slot = all_are_marked_.load(std::memory_order_relaxed);
-  for (std::atomic<pid_t>& place : marked_without_slot_)
-    any_without_slot = place.exchange(0, std::memory_order_relaxed) != 0 || any_without_slot;
-  all_are_marked_.store(any_without_slot, std::memory_order_relaxed);
-  events.small_signal_stacks = static_cast<int>(is_small) + static_cast<int>(any_without_slot);
+  for (std::atomic<pid_t>& place : marked_without_slot_) place.store(0, std::memory_order_relaxed);
+  all_are_marked_.store(false, std::memory_order_relaxed);
+  // What was copied of the marks and of their number is of different moments. This thread's the kernel knows.
+  stack_t stack{};
+  const bool is_small = may_ask_kernel() &&
+                        sys::call(SYS_sigaltstack, 0, reinterpret_cast<long>(&stack)) == 0 &&
+                        is_too_small(stack);
+  if (thread_state.slot != nullptr) {
+    mark(thread_state.slot->small_signal_stack, is_small);
+  } else if (is_small) {
+    mark_without_slot(sys::gettid(), true);
+  }
+  events.small_signal_stacks = static_cast<int>(is_small);
 }
 
 }  // namespace profagent::safe

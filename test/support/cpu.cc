@@ -160,7 +160,11 @@ int timer_count(pid_t pid) {
 }
 
 std::int64_t agent_number(Victim& victim, const std::string& name) {
-  const std::string page = victim.get("/debug/pprof/agent").body;
+  return agent_number(victim.unix_address(), name);
+}
+
+std::int64_t agent_number(const Address& address, const std::string& name) {
+  const std::string page = http_get(address, "/debug/pprof/agent").body;
   std::smatch match;
   const std::regex number("\"" + name + "\": (\\d+)");
   return std::regex_search(page, match, number) ? std::stoll(match[1]) : -1;

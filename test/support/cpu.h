@@ -57,6 +57,7 @@ class InBackground {
 [[nodiscard]] int timer_count(pid_t pid);
 // A number from the page of the agent about itself; -1 when it is not there.
 [[nodiscard]] std::int64_t agent_number(Victim& victim, const std::string& name);
+[[nodiscard]] std::int64_t agent_number(const Address& address, const std::string& name);
 // A line of /proc/PID/status, or of a thread's: its value.
 [[nodiscard]] std::string status_line(const std::string& path, const std::string& name);
 [[nodiscard]] std::vector<pid_t> threads_of(pid_t pid);

@@ -10,7 +10,8 @@
 //   spin       for about a second
 //   fork       a child, which lives as long as its parent; says "child" and its number
 //   brief N    as many threads, one after the other
-//   thread     one more thread that spins, with 2 KiB
+//   thread     one more thread that spins, with 2 KiB; "no longer": with 64 KiB
+//   handler    for SIGURG, past libc; "report" says whether it was "handled"
 //   change     two more threads that spin, and have 2 and 64 KiB in turn, each for a while
 //
 // Says "refused" when the kernel does not take 2 KiB.
@@ -46,10 +47,41 @@ NOINLINE void* change_often(void* bytes) {
   return NULL;
 }
 
+static int is_small, may_be_large;
+
 NOINLINE void* stay_small(void* bytes) {
+  name_thread("stays");
   have_stack(bytes, kSmall);
+  __atomic_store_n(&is_small, 1, __ATOMIC_RELEASE);
+  while (!__atomic_load_n(&may_be_large, __ATOMIC_RELAXED)) spin_a_while();
+  have_stack(bytes, kLarge);
+  __atomic_store_n(&is_small, 0, __ATOMIC_RELEASE);
   for (;;) spin_a_while();
   return NULL;
+}
+
+static void await_small(int wanted) {
+  while (__atomic_load_n(&is_small, __ATOMIC_ACQUIRE) != wanted) usleep(1000);
+}
+
+static volatile sig_atomic_t is_handled;
+static void handle(int number) {
+  (void)number;
+  is_handled = 1;
+}
+
+// Past libc, as far as a program in C can go: by the system call, whose structure has the mask last.
+static void set_handler_by_system_call(void) {
+  struct sigaction action = {.sa_handler = handle};
+  sigaction(SIGUSR2, &action, NULL);
+  struct {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)(void);
+    unsigned long mask;
+  } as_kernel_has_it;
+  syscall(SYS_rt_sigaction, SIGUSR2, NULL, &as_kernel_has_it, 8);
+  syscall(SYS_rt_sigaction, SIGURG, &as_kernel_has_it, NULL, 8);
 }
 
 // By this call it becomes known to the agent.
@@ -118,7 +150,16 @@ static void obey(const char* command) {
   if (strcmp(command, "spin") == 0) burn(1000000000);
   if (strcmp(command, "fork") == 0) fork_child();
   if (strncmp(command, "brief ", 6) == 0) start_brief(atoi(command + 6));
-  if (strcmp(command, "thread") == 0) start(stay_small, memory[1]);
+  if (strcmp(command, "thread") == 0) {
+    start(stay_small, memory[1]);
+    await_small(1);
+  }
+  if (strcmp(command, "no longer") == 0) {
+    __atomic_store_n(&may_be_large, 1, __ATOMIC_RELAXED);
+    await_small(0);
+  }
+  if (strcmp(command, "handler") == 0) set_handler_by_system_call();
+  if (strcmp(command, "report") == 0) say(is_handled ? "handled\n" : "not handled\n");
   for (int i = 2; strcmp(command, "change") == 0 && i < 4; ++i) start(change_often, memory[i]);
 }
 
