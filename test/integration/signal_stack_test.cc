@@ -178,7 +178,7 @@ TEST_CASE("a stack that becomes small in the middle of anything", "[fault D13][D
     return answers;
   });
   const pid_t pid = victim.process().pid();
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(3);
   while (victim.process().running() && std::chrono::steady_clock::now() < end) {
     CHECK_NOTHROW(abort_a_profile(victim, "/debug/pprof/profile?seconds=30&hz=1000"));
     // Otherwise too many connections are open, and no timer is made.
