@@ -226,13 +226,21 @@ CpuMeter::CpuMeter(pid_t pid) : pid_(pid) {
   if (clock_getcpuclockid(pid, &clock) != 0) throw std::runtime_error("no such process");
   thread_ = std::thread([this, clock] {
     while (!stop_) {
-      const Reading reading{nanos_of(CLOCK_REALTIME), nanos_of(clock) - agents_own_cpu(pid_)};
-      {
+      const std::int64_t time = nanos_of(CLOCK_REALTIME);
+      const std::int64_t used = nanos_of(clock);
+      // One in the middle of which we were held up is of no certain time.
+      if (nanos_of(CLOCK_REALTIME) - time < kSecond / 1000) {
+        const Reading reading{time, used - agents_own_cpu(pid_)};
         const std::lock_guard lock(mutex_);
         readings_.push_back(reading);
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
+  });
+  // Nothing may be asked of a time before the first.
+  eventually([&] {
+    const std::lock_guard lock(mutex_);
+    return !readings_.empty();
   });
 }
 

@@ -21,6 +21,8 @@ namespace profagent::test {
 std::atomic<int> FakeProfiles::collections_begun{0};
 std::atomic<int> FakeProfiles::collections_finished{0};
 std::atomic<int> FakeProfiles::collections_cancelled{0};
+std::atomic<int> FakeProfiles::finished_seconds{0};
+std::atomic<int> FakeProfiles::begun_at_first_finish{0};
 std::atomic<int> FakeProfiles::times_tended{0};
 
 const std::string kHeapBytes("\x1f\x8b\x08\0heap snapshot", 17);
@@ -30,6 +32,8 @@ void FakeProfiles::reset() {
   collections_begun = 0;
   collections_finished = 0;
   collections_cancelled = 0;
+  finished_seconds = 0;
+  begun_at_first_finish = 0;
   times_tended = 0;
 }
 
@@ -54,7 +58,9 @@ class FakeCollection : public Collection {
   }
   std::string finish() override {
     finished_ = true;
-    ++FakeProfiles::collections_finished;
+    if (++FakeProfiles::collections_finished == 1)
+      FakeProfiles::begun_at_first_finish = FakeProfiles::collections_begun.load();
+    FakeProfiles::finished_seconds = FakeProfiles::finished_seconds * 10 + static_cast<int>(seconds_);
     if (seconds_ == 2) throw std::runtime_error("failed to compute delta");
     return "\x1f\x8b\x08 delta";
   }

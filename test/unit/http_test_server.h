@@ -18,8 +18,10 @@ struct FakeProfiles {
   static std::atomic<int> collections_begun;
   static std::atomic<int> collections_finished;
   static std::atomic<int> collections_cancelled;
-  static std::atomic<int> times_tended;  // of the site; it wants to be called again ten times, soon
-  static std::atomic<bool> may_retire;   // whether an idle service may end
+  static std::atomic<int> finished_seconds;       // how long they took, as digits, in the order of their ends
+  static std::atomic<int> begun_at_first_finish;  // collections
+  static std::atomic<int> times_tended;           // of the site; it wants to be called again ten times, soon
+  static std::atomic<bool> may_retire;            // whether an idle service may end
   static void reset();
 };
 
