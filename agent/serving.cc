@@ -5,7 +5,6 @@
 #include <string>
 
 #include <pthread.h>
-#include <sys/utsname.h>
 
 #include "agent/follow_settings.h"
 #include "agent/gate.h"
@@ -14,13 +13,13 @@
 #include "agent/safe/counters.h"
 #include "agent/safe/events.h"
 #include "agent/safe/heap_recorder.h"
-#include "agent/safe/settings.h"
 #include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
 #include "agent/service/access_token.h"
 #include "agent/service/listen.h"
 #include "agent/service/server.h"
 #include "agent/site.h"
+#include "agent/sockets.h"
 #include "agent/wake.h"
 #include "hooks/real.h"
 
@@ -192,46 +191,8 @@ void on_signal_stacks_are_large() noexcept {
   if (serving.listeners.client_is_waiting()) hear_who_waits();
 }
 
-service::Remote look_for_token() {
-  serving.token.clear();
-  if (safe::settings.allow_remote.load(std::memory_order_relaxed) == 0) return service::Remote::kForbidden;
-  service::ProblemText problem;
-  if (service::read_token(safe::settings.token_file.load(std::memory_order_relaxed), &serving.token,
-                          &problem))
-    return service::Remote::kAllowed;
-  safe::report_setting("PROFAGENT_TOKEN_FILE", problem.c_str());
-  log(LogLevel::kError, {"PROFAGENT_TOKEN_FILE ", problem.view(), "; remote clients are not served"});
-  return service::Remote::kLacksToken;
-}
-
 void open_listeners() noexcept {
-  utsname host{};
-  uname(&host);
-  const service::AddressFacts facts{
-      .pid = safe::sys::getpid(),
-      .uid = static_cast<uid_t>(safe::sys::call(SYS_geteuid)),
-      .executable = served().program.name,
-      .host = host.nodename,
-      .unix_time = static_cast<std::uint64_t>(safe::now_by(CLOCK_REALTIME) / safe::kNanosPerSecond),
-      .counter = serving.forks,
-      .runtime_dir = served().runtime_dir,
-      .remote = look_for_token(),
-  };
-  service::AddressList addresses;
-  service::ProblemText problems;
-  service::parse_addresses(safe::settings.addr.load(std::memory_order_relaxed), facts, &addresses, &problems);
-  if (!problems.empty()) {
-    safe::report_setting("PROFAGENT_ADDR", problems.c_str());
-    log(LogLevel::kError, {"PROFAGENT_ADDR: ", problems.view()});
-  }
-  serving.listeners.open(addresses, facts.pid);
-  if (!serving.listeners.problems().empty()) log(LogLevel::kError, {serving.listeners.problems()});
-  for (const service::Listener& listener : serving.listeners.all()) {
-    if (listener.is_wake_up) continue;
-    service::FixedText<160> address;
-    service::describe(listener.address, &address);
-    log(LogLevel::kInfo, {"serving on ", address.view()});
-  }
+  open_sockets(served(), serving.forks, &serving.listeners, &serving.token);
   if (!serving.listeners.any()) return;
   if (serving.forks == 0) watch_for_clients(start_for_client, on_wake_signal_moved);
   arm();
