@@ -125,7 +125,7 @@ TEST_CASE("shares are true to a point and a half when there is time", "[.long]")
 
 TEST_CASE("threads that are born and end in the window count for their lives") {
   Victim victim("wall_shares");
-  InBackground waiting(victim, kWall + "4");
+  InBackground waiting(victim, kWall + "6");
   REQUIRE(eventually([&] { return takes_wall(victim); }));
   victim.command("live 32 800");
   const Profile profile = waiting.profile();
