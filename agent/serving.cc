@@ -109,7 +109,7 @@ bool may_retire() noexcept {
   return arming_signal() != 0;
 }
 
-// For some allocation that is sampled. In vain, where nobody would hear a client who makes us try again.
+// With some allocation that is sampled, after a failure where no client can make us try again.
 void try_again_later() noexcept {
   serving.failed_at = safe::monotonic_now();
   safe::events.is_deferred.store(true, std::memory_order_relaxed);
@@ -120,10 +120,10 @@ void start_for_client() noexcept;
 void on_retired(bool was_idle) noexcept {
   arm();
   // Who came before the signal was armed; without one nobody would hear the next.
-  if (serving.listeners.client_is_waiting() || (was_idle && !may_retire())) return start_for_client();
-  if (was_idle || may_retire()) return;
-  for (const service::Listener& listener : serving.listeners.all())
-    if (service::Listeners::is_ours(listener)) return try_again_later();
+  if (!serving.listeners.client_is_waiting() && may_retire()) return;
+  if (was_idle) return start_for_client();
+  // It could not go on, and could not at once either.
+  if (service::Listeners::are_ours(serving.listeners.all())) try_again_later();
 }
 
 void start_inside(unsigned idle_seconds) noexcept {
@@ -315,6 +315,7 @@ void forget_serving_after_fork() noexcept {
   serving.wanted = false;
   serving.rung = false;
   serving.is_deaf = false;
+  serving.has_failed = false;
   serving.failed_at = kLongAgo;
   ++serving.forks;
 }

@@ -185,13 +185,14 @@ void leave_signal() noexcept {
   if (left == 0) return;
   // Nothing is sent any more; see on_filter_will_come() in serving.cc.
   if (!safe::may_ask_kernel()) return safe::events.wake_signal.store(0, std::memory_order_seq_cst);
+  // A vfork child has our memory, but actions of its own.
+  if (sys::getpid() != safe::events.process) return;
   retry.end();
   take_signal(left);
   safe::thread_asks.leave_signal();
   // Nothing is sent to us by the old one before the program sees its default action again.
   signal_moved();
-  const struct sigaction as_before = default_action();
-  hooks::real::sigaction(left, &as_before, nullptr);
+  replace_action(left, runs_ours, default_action());
 }
 
 }  // namespace

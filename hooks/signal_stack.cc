@@ -19,16 +19,17 @@ namespace {
 // thread stands, not to tell of a client. Returns whether it was so before.
 bool become_small(safe::ThreadSlot* slot) {
   const pid_t tid = safe::sys::gettid();
+  const bool had_no_slot = slot != nullptr && safe::threads.is_marked_without_slot(tid);
   const bool is_new = slot == nullptr ? !safe::threads.mark_without_slot(tid, true)
                                       : !safe::threads.mark(slot->small_signal_stack, true);
   if (is_new) safe::events.small_signal_stacks.fetch_add(1);
   safe::cpu_timers.leave_alone(tid);
   safe::thread_asks.leave_alone(tid);
   if (is_new) safe::raise(safe::events.signal_stack_is_small);
-  return !is_new;
+  return had_no_slot || !is_new;
 }
 
-// It may have had no slot when it became small.
+// It may have had no slot when it became small; when it has become so again since, both marks count.
 void become_large(safe::ThreadSlot* slot) {
   const int marks = static_cast<int>(safe::threads.mark_without_slot(safe::sys::gettid(), false)) +
                     static_cast<int>(slot != nullptr && safe::threads.mark(slot->small_signal_stack, false));

@@ -1,6 +1,6 @@
 // What the hooks tell the roof. The ground floor cannot see the roof, so the roof leaves a function here;
-// none is called before it has. The functions run on the program's thread, in ordinary context, with no guard
-// held.
+// none is called before it has. The functions run on the program's thread, in ordinary context but for those
+// of signal stacks, which a signal handler may call. Where a guard is held its allocations are not recorded.
 #pragma once
 
 #include <atomic>

@@ -127,11 +127,14 @@ void Threads::on_fork_child() noexcept {
   });
   for (std::atomic<pid_t>& place : marked_without_slot_) place.store(0, std::memory_order_relaxed);
   all_are_marked_.store(false, std::memory_order_relaxed);
-  // What was copied of the marks and of their number is of different moments. This thread's the kernel knows.
+  // What was copied of others' marks and of their number is of different moments. This thread's mark is
+  // right, and where it has none it may have been one without a slot, under another number: the kernel knows.
   stack_t stack{};
-  const bool is_small = may_ask_kernel() &&
-                        sys::call(SYS_sigaltstack, 0, reinterpret_cast<long>(&stack)) == 0 &&
-                        is_too_small(stack);
+  const bool had_mark =
+      thread_state.slot != nullptr && thread_state.slot->small_signal_stack.load(std::memory_order_relaxed);
+  const bool is_small =
+      had_mark || (may_ask_kernel() && sys::call(SYS_sigaltstack, 0, reinterpret_cast<long>(&stack)) == 0 &&
+                   is_too_small(stack));
   if (thread_state.slot != nullptr) {
     mark(thread_state.slot->small_signal_stack, is_small);
   } else if (is_small) {

@@ -129,20 +129,13 @@ Server::Server(const Site& site, const HttpServerOptions& its_options)
   for (const Listener& listener : options.listeners) acceptors.emplace_back(*this, listener).wait();
 }
 
-bool all_ours(std::span<const Listener> listeners) {
-  for (const Listener& listener : listeners) {
-    if (!Listeners::is_ours(listener)) return false;
-  }
-  return true;
-}
-
 // Runs handlers until there is a reason to end.
 HttpEnd run(Server& server) {
   const HttpServerOptions& options = server.options;
   auto last_open = std::chrono::steady_clock::now();
   for (;;) {
     if (options.stop != nullptr && options.stop->load(std::memory_order_acquire)) return HttpEnd::kStopped;
-    if (options.shared_fd_table && !all_ours(options.listeners)) return HttpEnd::kRobbed;
+    if (options.shared_fd_table && !Listeners::are_ours(options.listeners)) return HttpEnd::kRobbed;
     const auto now = std::chrono::steady_clock::now();
     const bool may_retire = options.may_retire == nullptr || options.may_retire();
     if (server.shared.sessions > 0 || !may_retire) last_open = now;

@@ -1,5 +1,6 @@
 #include "agent/service/listen.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -166,6 +167,10 @@ bool Listeners::is_ours(const Listener& listener) noexcept {
   struct stat status = {};
   return listener.fd >= 0 && sys::call(SYS_fstat, listener.fd, address_of(&status)) == 0 &&
          status.st_dev == listener.device && status.st_ino == listener.inode;
+}
+
+bool Listeners::are_ours(std::span<const Listener> listeners) noexcept {
+  return std::all_of(listeners.begin(), listeners.end(), is_ours);
 }
 
 bool Listeners::client_is_waiting() const noexcept {

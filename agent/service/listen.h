@@ -43,6 +43,7 @@ class Listeners {
 
   // True when the descriptor still is the socket that we opened.
   [[nodiscard]] static bool is_ours(const Listener& listener) noexcept;
+  [[nodiscard]] static bool are_ours(std::span<const Listener> listeners) noexcept;
 
   // A client waits to be accepted. For a hook, before it starts the thread; one system call.
   [[nodiscard]] bool client_is_waiting() const noexcept;

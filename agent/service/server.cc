@@ -112,14 +112,12 @@ void Service::run() noexcept {
 bool Service::serve() noexcept {
   int fds[kMaxAddresses + 1];
   std::size_t count = 0;
-  for (const Listener& listener : options_.listeners->all()) {
-    // The program may have closed it and got its number for something of its own.
-    if (!Listeners::is_ours(listener)) {
-      problem_.store("the program has closed a descriptor of the agent", std::memory_order_relaxed);
-      return false;
-    }
-    fds[count++] = listener.fd;
+  // The program may have closed one and got its number for something of its own.
+  if (!Listeners::are_ours(options_.listeners->all())) {
+    problem_.store("the program has closed a descriptor of the agent", std::memory_order_relaxed);
+    return false;
   }
+  for (const Listener& listener : options_.listeners->all()) fds[count++] = listener.fd;
   const bool own_table = take_own_fd_table({fds, count}, options_.keep_stderr);
   shared_fd_table_.store(!own_table, std::memory_order_relaxed);
   own_thread = {.stop = &stop_, .has_own_fd_table = own_table, .filters_at_load = options_.filters_at_load};

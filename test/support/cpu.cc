@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <optional>
 #include <regex>
 #include <set>
 #include <sstream>
@@ -150,13 +153,41 @@ bool has_call(const Profile& profile, const std::string& caller, const std::stri
   });
 }
 
-int timer_count(pid_t pid) {
+namespace {
+
+// By the signals that timers raise; those of threads only.
+std::optional<std::map<int, int>> timers_by_signal(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/timers");
-  if (!file) return -1;
-  int count = 0;
-  for (std::string line; std::getline(file, line);)
-    count += line.find("signal/tid.") != std::string::npos ? 1 : 0;
-  return count;
+  if (!file) return std::nullopt;
+  std::map<int, int> counts;
+  int signal = 0;
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("signal: ", 0) == 0) signal = std::stoi(line.substr(8));
+    if (line.find("signal/tid.") != std::string::npos) ++counts[signal];
+  }
+  return counts;
+}
+
+int sum_of(const std::map<int, int>& counts) {
+  int sum = 0;
+  for (const auto& [signal, count] : counts) sum += count;
+  return sum;
+}
+
+}  // namespace
+
+int timer_count(pid_t pid) {
+  const auto counts = timers_by_signal(pid);
+  if (!counts) return -1;
+  return sum_of(*counts);
+}
+
+int cpu_timer_count(pid_t pid) {
+  auto counts = timers_by_signal(pid);
+  if (!counts) return -1;
+  counts->erase(SIGURG);
+  counts->erase(SIGCONT);
+  return sum_of(*counts);
 }
 
 std::int64_t agent_number(Victim& victim, const std::string& name) {
@@ -287,8 +318,7 @@ double CpuMeter::used_in(const Profile& profile) const {
 
 bool wait_until_profiled(Victim& victim) {
   const pid_t pid = victim.process().pid();
-  if (timer_count(pid) >= 0)
-    return eventually([&] { return timer_count(pid) > 0; }, std::chrono::seconds(10));
+  if (timer_count(pid) >= 0) return eventually([&] { return timer_count(pid) > 0; });
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   return true;
 }

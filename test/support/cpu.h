@@ -52,9 +52,10 @@ class InBackground {
 // True when `callee` was called by `caller`, without anything between them, in some sample.
 [[nodiscard]] bool has_call(const Profile& profile, const std::string& caller, const std::string& callee);
 
-// POSIX timers of the process' threads now, which are those of a CPU profile; -1 where the kernel does not
-// tell.
+// POSIX timers of the process' threads now; and without those by which a thread is asked where it stands.
+// -1 where the kernel does not tell.
 [[nodiscard]] int timer_count(pid_t pid);
+[[nodiscard]] int cpu_timer_count(pid_t pid);
 // A number from the page of the agent about itself; -1 when it is not there.
 [[nodiscard]] std::int64_t agent_number(Victim& victim, const std::string& name);
 [[nodiscard]] std::int64_t agent_number(const Address& address, const std::string& name);
@@ -101,7 +102,7 @@ class CpuMeter {
 };
 
 // Waits until the profile that was asked for has its timers. A program of one thread, which has none of ours
-// until somebody asks, takes a moment. False when there are none after some seconds.
+// until somebody asks, takes a moment. False when there are none.
 [[nodiscard]] bool wait_until_profiled(Victim& victim);
 
 // The client that goes away in the middle: asks, waits until the profile runs, and resets the connection.

@@ -72,7 +72,7 @@ static void handle(int number) {
 
 // Past libc, as far as a program in C can go: by the system call, whose structure has the mask last.
 static void set_handler_by_system_call(void) {
-  struct sigaction action = {.sa_handler = handle};
+  struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
   sigaction(SIGUSR2, &action, NULL);
   struct {
     void (*handler)(int);
