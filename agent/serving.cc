@@ -71,11 +71,6 @@ service::Site make_service_site() {
                     .filters_at_load = served().filters_at_load});
 }
 
-// A vfork child shares our memory but is another process: our thread is its parent's.
-bool is_own_process() {
-  return safe::sys::getpid() == safe::events.process;
-}
-
 // By which clients are heard without a thread; 0: only a thread hears them.
 int arming_signal() noexcept {
   return safe::may_signal_process() ? wake_signal() : 0;
@@ -171,14 +166,14 @@ void start_for_client() noexcept {
 
 // The program wants the signal for itself. Without another one only a thread can hear clients.
 void on_wake_signal_moved() noexcept {
-  if (serving.service.is_running() || !is_own_process()) return;
+  if (serving.service.is_running() || !safe::is_own_process()) return;
   arm();
   if (wake_signal() == 0) start_soon();
 }
 
 // Of the calling thread, for which it is about to be set.
 void on_signal_stack_is_small() noexcept {
-  if (!is_own_process()) return;
+  if (!safe::is_own_process()) return;
   stop_trying();
   if (serving.service.is_running()) return rest_signal();
   arm();
@@ -186,7 +181,7 @@ void on_signal_stack_is_small() noexcept {
 }
 
 void on_signal_stacks_are_large() noexcept {
-  if (!is_own_process() || serving.service.is_running()) return;
+  if (!safe::is_own_process() || serving.service.is_running()) return;
   arm();
   if (serving.listeners.client_is_waiting()) hear_who_waits();
 }
@@ -230,7 +225,7 @@ bool wait_until_nobody_starts() noexcept {
 
 // False for those who change nothing of ours.
 bool keep_our_thread_out() noexcept {
-  if (!is_own_process() || serving.service.is_this_thread()) return false;
+  if (!safe::is_own_process() || serving.service.is_this_thread()) return false;
   ++safe::thread_state.keeps_agent_out;
   serving.starting.shut();
   const bool is_empty = wait_until_nobody_starts();

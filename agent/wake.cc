@@ -185,8 +185,8 @@ void leave_signal() noexcept {
   if (left == 0) return;
   // Nothing is sent any more; see on_filter_will_come() in serving.cc.
   if (!safe::may_ask_kernel()) return safe::events.wake_signal.store(0, std::memory_order_seq_cst);
-  // A vfork child has our memory, but actions of its own.
-  if (sys::getpid() != safe::events.process) return;
+  // A vfork child has actions of its own.
+  if (!safe::is_own_process()) return;
   retry.end();
   take_signal(left);
   safe::thread_asks.leave_signal();

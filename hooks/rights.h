@@ -72,10 +72,8 @@ auto installing_filter(Filter filter, Call call, Fails fails) {
   // 0: not loaded yet, or a program that we have nothing to do with.
   const pid_t process = safe::events.process.load(std::memory_order_relaxed);
   const bool is_first = safe::may_ask_kernel();
-  if (is_first && process != 0) {
-    if (process != safe::sys::getpid()) return call();
-    safe::find_whether_clock_asks();
-  }
+  if (is_first && !safe::is_own_process()) return call();
+  if (is_first && process != 0) safe::find_whether_clock_asks();
   // From here on no signal is armed any more; a filter that is refused takes it back.
   safe::events.any_is_filtered.fetch_add(1);
   // From under a filter our thread is only in the way of one for all.

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "agent/safe/clock.h"
+#include "agent/safe/sys.h"
 #include "agent/safe/thread_state.h"
 
 namespace profagent::safe {
@@ -50,6 +51,12 @@ extern constinit Events events;
 
 inline void raise(const std::atomic<EventHandler>& event) noexcept {
   if (EventHandler handler = event.load(std::memory_order_acquire); handler != nullptr) handler();
+}
+
+// False in the child of a vfork(), which has our memory. As long as the process is not known there is none.
+inline bool is_own_process() noexcept {
+  const pid_t process = events.process.load(std::memory_order_relaxed);
+  return process == 0 || process == sys::getpid();
 }
 
 // Whether this thread may do what asks the kernel for more than the program does: our thread is not started

@@ -21,6 +21,12 @@ namespace {
 constexpr long kNoSuchProcess = -3;
 constexpr int kMaxTries = 8;
 
+// Returns what a mark for a small alternate stack was.
+bool counted(bool before, bool after) noexcept {
+  if (before != after) events.small_signal_stacks.fetch_add(after ? 1 : -1);
+  return before;
+}
+
 }  // namespace
 
 ThreadSlot* Threads::claim(pid_t tid) noexcept {
@@ -63,7 +69,10 @@ ThreadSlot* Threads::current() noexcept {
   return thread_state.slot;
 }
 
+// Only its thread changes a mark, and who comes after it. Nothing is stored in vain: in the child of a fork
+// it would copy the page.
 bool Threads::mark(std::atomic<bool>& mark, bool value) noexcept {
+  if (mark.load(std::memory_order_seq_cst) == value) return value;
   const bool before = mark.exchange(value, std::memory_order_seq_cst);
   if (before != value) marks_.fetch_add(1, std::memory_order_seq_cst);
   return before;
@@ -94,9 +103,20 @@ bool Threads::is_marked_without_slot(pid_t tid) const noexcept {
                      [tid](const auto& place) { return place.load(std::memory_order_seq_cst) == tid; });
 }
 
+bool Threads::mark_small_stack(bool value) noexcept {
+  ThreadSlot* const slot = current();
+  bool before = slot != nullptr && counted(mark(slot->small_signal_stack, value), value);
+  if (!may_ask_kernel()) return before;
+  // It may have had no slot when it became small.
+  const pid_t tid = sys::gettid();
+  before = is_marked_without_slot(tid) || before;
+  if (slot == nullptr || !value) counted(mark_without_slot(tid, value), value);
+  return before;
+}
+
 // For a thread that is gone.
 void Threads::unmark(ThreadSlot& slot) noexcept {
-  if (mark(slot.small_signal_stack, false)) events.small_signal_stacks.fetch_sub(1);
+  counted(mark(slot.small_signal_stack, false), false);
   mark(slot.takes_cpu_signal, false);
 }
 
@@ -114,8 +134,8 @@ void Threads::reclaim() noexcept {
   });
   for (const std::atomic<pid_t>& place : marked_without_slot_) {
     const pid_t tid = place.load(std::memory_order_seq_cst);
-    if (tid != 0 && sys::call(SYS_tgkill, process, tid, 0) == kNoSuchProcess && mark_without_slot(tid, false))
-      events.small_signal_stacks.fetch_sub(1);
+    if (tid != 0 && sys::call(SYS_tgkill, process, tid, 0) == kNoSuchProcess)
+      counted(mark_without_slot(tid, false), false);
   }
 }
 

@@ -51,9 +51,11 @@ class Threads {
   // whoever marks itself looks for its timers after that. All of it is sequentially consistent, so one of the
   // two sees the other. Returns what the mark was.
   bool mark(std::atomic<bool>& mark, bool value) noexcept;
-  // The same for a thread without a slot, whose alternate stack has no room. There are places for some; when
-  // they are taken, every thread counts as such a one from then on. Returns what the mark was.
-  bool mark_without_slot(pid_t tid, bool value) noexcept;
+  // The mark of the calling thread for an alternate stack without room; events.small_signal_stacks goes
+  // along. Also for a thread without a slot: there are places for some, and when they are taken, every thread
+  // counts as such a one from then on. From under a filter only where it has a slot. Returns what the mark
+  // was.
+  bool mark_small_stack(bool value) noexcept;
   [[nodiscard]] bool is_marked_without_slot(pid_t tid) const noexcept;
   // How often a mark has changed.
   [[nodiscard]] std::uint32_t marks() const noexcept { return marks_.load(std::memory_order_seq_cst); }
@@ -86,6 +88,7 @@ class Threads {
   static constexpr std::size_t kSlabSize = 64;
 
   ThreadSlot* claim(pid_t tid) noexcept;
+  bool mark_without_slot(pid_t tid, bool value) noexcept;
   void unmark(ThreadSlot& slot) noexcept;
 
   std::atomic<ThreadSlot*> slabs_[kMaxThreads / kSlabSize] = {};

@@ -27,6 +27,15 @@ class NotAsked : public Victim {
   bool is_served() { return get("/debug/pprof/heap").status == 200 && process().running(); }
 };
 
+// The status of the answer to a client whose signal is pending.
+std::future<int> ask_while_blocked(Victim& victim) {
+  victim.command("pending");
+  auto answer = std::async(std::launch::async, [&] { return victim.get("/debug/pprof/heap").status; });
+  const std::string status = "/proc/" + std::to_string(victim.process().pid()) + "/status";
+  REQUIRE(eventually([&] { return std::stoull(status_line(status, "ShdPnd"), nullptr, 16) != 0; }));
+  return answer;
+}
+
 // Some kernels are built to refuse a stack that has no room.
 bool is_refused(Victim& victim) {
   if (victim.process().out().find("refused") == std::string::npos) return false;
@@ -76,10 +85,7 @@ TEST_CASE("a stack that was small only for a moment leaves the program reachable
 
 TEST_CASE("a client that came before the stack, while its signal was blocked", "[fault D13]") {
   NotAsked victim;
-  victim.command("pending");
-  auto answer = std::async(std::launch::async, [&] { return victim.get("/debug/pprof/heap").status; });
-  const std::string status = "/proc/" + std::to_string(victim.process().pid()) + "/status";
-  REQUIRE(eventually([&] { return std::stoull(status_line(status, "ShdPnd"), nullptr, 16) != 0; }));
+  auto answer = ask_while_blocked(victim);
   victim.command("small");
   victim.command("unblock");
   CHECK(answer.get() == 200);
@@ -88,10 +94,7 @@ TEST_CASE("a client that came before the stack, while its signal was blocked", "
 
 TEST_CASE("a client's signal that is still pending when there is a thread already", "[fault D13]") {
   NotAsked victim;
-  victim.command("pending");
-  auto answer = std::async(std::launch::async, [&] { return victim.get("/debug/pprof/heap").status; });
-  const std::string status = "/proc/" + std::to_string(victim.process().pid()) + "/status";
-  REQUIRE(eventually([&] { return std::stoull(status_line(status, "ShdPnd"), nullptr, 16) != 0; }));
+  auto answer = ask_while_blocked(victim);
   victim.command("brief 1");
   CHECK(answer.get() == 200);
   victim.command("small");
@@ -127,6 +130,16 @@ TEST_CASE("a child that shares our memory has a stack of its own", "[fault D13][
   victim.command("spin");
   CHECK(broken_rules(waiting.profile()) == kNone);
   CHECK(victim.is_served());
+}
+
+TEST_CASE("a child that shares our memory moves no signal of ours", "[D5][F2]") {
+  Victim victim("signal_stacks");
+  victim.command("vfork handler");
+  auto spinning = std::async(std::launch::async, [&] { victim.command("spin"); });
+  bool is_seen = false;
+  while (!is_seen && spinning.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
+    is_seen = !victim.profile("/debug/pprof/goroutine").in("obey").empty();
+  CHECK(is_seen);
 }
 
 TEST_CASE("the child of a fork has its parent's stack", "[fault D13][F3]") {
@@ -177,6 +190,9 @@ TEST_CASE("a stack that becomes small in the middle of anything", "[fault D13][D
       if (victim.get("/debug/pprof/goroutine?debug=1").status != 200) return 0;
     return answers;
   });
+  // Which asks them one by one.
+  auto wall = std::async(std::launch::async,
+                         [&] { return victim.get("/debug/pprof/wall?seconds=3&hz=1000").status; });
   const pid_t pid = victim.process().pid();
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(3);
   while (victim.process().running() && std::chrono::steady_clock::now() < end) {
@@ -186,6 +202,7 @@ TEST_CASE("a stack that becomes small in the middle of anything", "[fault D13][D
   }
   stop = true;
   CHECK(snapshots.get() > 0);
+  CHECK(wall.get() == 200);
   CHECK(victim.process().running());
 }
 

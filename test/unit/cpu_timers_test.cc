@@ -12,6 +12,7 @@
 
 #include "agent/safe/sys.h"
 #include "agent/safe/threads.h"
+#include "test/support/eventually.h"
 
 namespace profagent::safe {
 namespace {
@@ -172,7 +173,8 @@ TEST_CASE("a signal tells its timer, its generation, and strangers apart", "[D5]
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGURG);
-  REQUIRE(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
+  sigset_t before;
+  REQUIRE(pthread_sigmask(SIG_BLOCK, &set, &before) == 0);
   const pid_t tid = sys::gettid();
   cpu_timers.set_period(1'000'000);
   REQUIRE(add(tid, 0) == AddResult::kAdded);
@@ -191,6 +193,7 @@ TEST_CASE("a signal tells its timer, its generation, and strangers apart", "[D5]
   REQUIRE(add(tid, 0) == AddResult::kAdded);
   CHECK(cpu_timers.owner_of(info).stale);
   cpu_timers.remove_all();
+  REQUIRE(pthread_sigmask(SIG_SETMASK, &before, nullptr) == 0);
 
   siginfo_t sent{};
   sent.si_code = SI_USER;
@@ -251,7 +254,7 @@ TEST_CASE("no timer for who may have become one that can take no signal", "[faul
 }
 
 constinit std::atomic<bool> may_come = true;
-constinit std::atomic<int> in_vain = 0;
+constinit std::atomic<int> welcome = 0;
 constinit std::atomic<int> unwelcome = 0;
 
 // Timers are made for the thread, and changed, all the time. It says now and then that it wants none, and
@@ -259,11 +262,25 @@ constinit std::atomic<int> unwelcome = 0;
 TEST_CASE("a storm of timers for a thread that is to be left alone now and then", "[fault D13]") {
   begin();
   struct sigaction count {};
-  count.sa_handler = [](int) { (may_come ? in_vain : unwelcome).fetch_add(1); };
+  count.sa_handler = [](int) { (may_come ? welcome : unwelcome).fetch_add(1); };
   REQUIRE(sigaction(SIGURG, &count, nullptr) == 0);
   REQUIRE(sigaction(SIGWINCH, &count, nullptr) == 0);
   cpu_timers.set_period(1000);
   const pid_t tid = sys::gettid();
+  const auto spin = [] {
+    for (int i = 0; i < 15'000'000; ++i) asm volatile("");  // longer than the kernel's tick, as a rule
+  };
+  // One that nobody takes away does come, whichever it is.
+  for (const int number : {SIGURG, SIGWINCH}) {
+    const int before = welcome;
+    cpu_timers.set_signal(number);
+    REQUIRE(add(tid, 0) == AddResult::kAdded);
+    REQUIRE(test::eventually([&] {
+      spin();
+      return welcome > before;
+    }));
+    REQUIRE(cpu_timers.remove(tid));
+  }
   std::atomic<bool> mark = false;
   std::atomic<bool> end = false;
   std::thread adds([&] {
@@ -279,9 +296,6 @@ TEST_CASE("a storm of timers for a thread that is to be left alone now and then"
       cpu_timers.set_period(1000 + i % 2);
     }
   });
-  const auto spin = [] {
-    for (int i = 0; i < 15'000'000; ++i) asm volatile("");  // longer than the kernel's tick, as a rule
-  };
   for (int i = 0; i < 100; ++i) {
     spin();
     threads.mark(mark, true);

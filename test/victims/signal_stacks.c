@@ -4,7 +4,7 @@
 //   large      64 KiB
 //   quietly    small and large again, without an allocation after it
 //   pending    the signals of clients are blocked; "unblock"
-//   vfork      a child that shares our memory, and gives up its stack
+//   vfork      a child that shares our memory, and gives up its stack; "vfork handler": sets one for SIGURG
 //   close      all descriptors but the first three
 //   allocate   much
 //   spin       for about a second
@@ -12,7 +12,7 @@
 //   brief N    as many threads, one after the other
 //   thread     one more thread that spins, with 2 KiB; "no longer": with 64 KiB
 //   handler    for SIGURG, past libc; "report" says whether it was "handled"
-//   change     two more threads that spin, and have 2 and 64 KiB in turn, each for a while
+//   change     two more threads that spin, and have 2 and 64 KiB in turn, one mostly for 60 ms, one for 1 ms
 //
 // Says "refused" when the kernel does not take 2 KiB.
 #include <pthread.h>
@@ -43,6 +43,17 @@ NOINLINE void* change_often(void* bytes) {
     burn(3000000);
     have_stack(bytes, kLarge);
     burn(60000000);
+  }
+  return NULL;
+}
+
+// Between being asked and the kernel's next tick, for instance.
+NOINLINE void* change_fast(void* bytes) {
+  for (;;) {
+    have_stack(bytes, kSmall);
+    burn(1000000);
+    have_stack(bytes, kLarge);
+    burn(1000000);
   }
   return NULL;
 }
@@ -112,11 +123,12 @@ static void block(int how) {
   sigprocmask(how, &signals, NULL);
 }
 
-static void share_memory(void) {
+static void share_memory(int sets_handler) {
   const stack_t none = {.ss_flags = SS_DISABLE};
   const pid_t child = vfork();  // NOLINT(clang-analyzer-security.insecureAPI.vfork)
   if (child == 0) {
-    sigaltstack(&none, NULL);
+    if (sets_handler) signal(SIGURG, handle);
+    if (!sets_handler) sigaltstack(&none, NULL);
     _exit(0);
   }
   waitpid(child, NULL, 0);
@@ -144,7 +156,8 @@ static void obey(const char* command) {
   if (strcmp(command, "large") == 0) have_stack(memory[0], kLarge);
   if (strcmp(command, "pending") == 0) block(SIG_BLOCK);
   if (strcmp(command, "unblock") == 0) block(SIG_UNBLOCK);
-  if (strcmp(command, "vfork") == 0) share_memory();
+  if (strcmp(command, "vfork") == 0) share_memory(0);
+  if (strcmp(command, "vfork handler") == 0) share_memory(1);
   if (strcmp(command, "close") == 0) syscall(SYS_close_range, 3, ~0U, 0);
   if (strcmp(command, "allocate") == 0) allocate(20000);
   if (strcmp(command, "spin") == 0) burn(1000000000);
@@ -160,7 +173,10 @@ static void obey(const char* command) {
   }
   if (strcmp(command, "handler") == 0) set_handler_by_system_call();
   if (strcmp(command, "report") == 0) say(is_handled ? "handled\n" : "not handled\n");
-  for (int i = 2; strcmp(command, "change") == 0 && i < 4; ++i) start(change_often, memory[i]);
+  if (strcmp(command, "change") == 0) {
+    start(change_often, memory[2]);
+    start(change_fast, memory[3]);
+  }
 }
 
 int main(void) {
